@@ -27,6 +27,11 @@ type Snapshot struct {
 	// Rollouts are all rollouts of the namespace, this one included, in any order.
 	Rollouts []*nfv1.Rollout
 
+	// OfflineWindow is how long the Lease of a host may stand still before the host
+	// counts as offline. It is also the window in which a loss of many hosts counts
+	// as a loss of the fleet.
+	OfflineWindow time.Duration
+
 	// Releases are the releases that hosts run or ran, by UID, to compare ages. A
 	// release that is gone is absent.
 	Releases map[types.UID]*nfv1.Release

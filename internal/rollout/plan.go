@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The NixFleet Authors.
+
+package rollout
+
+import (
+	"fmt"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
+)
+
+// Plan decides what to do about a rollout at a point in time.
+//
+// Planning the same snapshot again gives the same decision; planning after the decision
+// was carried out, in whole or in part, goes on from there.
+func Plan(s Snapshot, now time.Time) Decision {
+	p := newPlanner(s, now)
+	for _, stage := range stages() {
+		if stage(p) {
+			break
+		}
+	}
+	return p.decide()
+}
+
+// stages are looked at in this order; the first that answers true has settled the
+// phase of the rollout. A stage that comes earlier wins over all that come later.
+func stages() []func(*planner) bool {
+	return []func(*planner) bool{
+		(*planner).stageFinished,     // over for good: only late hosts are watched
+		(*planner).stageInvalid,      // cannot be evaluated
+		(*planner).stageEnding,       // cancelled or deleted
+		(*planner).stageUnreachable,  // most of the fleet went silent at once
+		(*planner).stageReverting,    // on the way back, needs no release
+		(*planner).stageReleaseGone,  // the pinned release is no more
+		(*planner).stageFailures,     // more failures than the threshold
+		(*planner).stagePaused,       // an operator's pause
+		(*planner).stageReleaseReady, // no release yet
+		(*planner).stageWaves,        // forward
+	}
+}
+
+// planner is one run of Plan: the observations and the decision in the making.
+type planner struct {
+	s   Snapshot
+	now time.Time
+	r   *nfv1.Rollout
+
+	waves    []wave
+	targets  *targeter
+	invalid  error
+	holders  *holders
+	views    []*hostView
+	notFound int32
+	frozen   bool
+	lost     fleetLoss
+
+	status      nfv1.RolloutStatus
+	stalled     bool
+	notes       []Note
+	assignments []Assignment
+	useRelease  bool
+	recheck     time.Time
+}
+
+func newPlanner(s Snapshot, now time.Time) *planner {
+	p := &planner{s: s, now: now, r: s.Rollout, holders: newHolders(s.Rollouts)}
+	p.status = *s.Rollout.Status.DeepCopy()
+	p.status.ObservedGeneration = s.Rollout.Generation
+	if p.targets, p.invalid = newTargeter(&p.r.Spec); p.invalid != nil {
+		return p
+	}
+	if p.waves, p.invalid = effectiveWaves(p.r.Spec.Strategy); p.invalid != nil {
+		return p
+	}
+	p.lost = findFleetLoss(s.Hosts, s.OfflineWindow)
+	p.frozen = p.lost.lost > 0
+	p.startAttempt()
+	p.observe()
+	return p
+}
+
+// startAttempt forgets the failures of earlier attempts when an operator raised
+// spec.attempt, and makes the list of waves when there is none yet.
+func (p *planner) startAttempt() {
+	if len(p.status.Waves) == 0 {
+		for _, w := range p.waves {
+			p.status.Waves = append(p.status.Waves, nfv1.WaveStatus{Name: w.Name})
+		}
+	}
+	if p.status.Attempt == p.r.Spec.Attempt || p.r.Status.Phase.Finished() || p.r.Status.Phase == nfv1.RolloutPhaseReverting {
+		return
+	}
+	p.status.Attempt = p.r.Spec.Attempt
+	p.status.Failures = nil
+	for i := range p.status.Waves {
+		p.status.Waves[i].Failed, p.status.Waves[i].FailedHosts = 0, nil
+	}
+}
+
+// observe makes a view of every host and judges its assignment.
+func (p *planner) observe() {
+	named := map[nfv1.HostName]bool{}
+	sticky := p.stickyFailures()
+	for _, h := range p.s.Hosts {
+		named[nfv1.HostName(h.Name)] = true
+		v := newHostView(p.r, p.pinnedRelease(), h, p.targets.selects(h))
+		p.judge(v, sticky)
+		p.views = append(p.views, v)
+	}
+	for _, n := range p.r.Spec.Hosts {
+		if !named[n] {
+			p.notFound++
+		}
+	}
+}
+
+func (p *planner) judge(v *hostView, sticky map[string]string) {
+	v.judge(p.now, p.isSoaking(v.wave), p.frozen)
+	if !v.mine || v.intent != nfv1.IntentDeploy {
+		return
+	}
+	if attempt := v.host.Spec.Desired.Attempt; attempt < p.status.Attempt {
+		v.retry = v.failReason != "" && !p.r.Status.Phase.Finished()
+		return
+	}
+	if reason, ok := sticky[v.wave+"/"+v.host.Name]; ok && v.failReason == "" {
+		v.failReason, v.failMessage = reason, "failed earlier in this attempt"
+	}
+}
+
+// stickyFailures are the failures recorded for this attempt: a late success does not
+// take them back.
+func (p *planner) stickyFailures() map[string]string {
+	reasons := map[string]string{}
+	for _, f := range p.status.Failures {
+		reasons[f.Wave+"/"+string(f.Host)] = f.Reason
+	}
+	out := map[string]string{}
+	for _, w := range p.status.Waves {
+		for _, h := range w.FailedHosts {
+			key := w.Name + "/" + string(h)
+			out[key] = ReasonTimeout
+			if r := reasons[key]; r != "" {
+				out[key] = r
+			}
+		}
+	}
+	return out
+}
+
+func (p *planner) isSoaking(wave string) bool {
+	for i := range p.status.Waves {
+		if w := &p.status.Waves[i]; w.Name == wave {
+			return !w.FinishedAt.IsZero() && w.SoakedAt.IsZero()
+		}
+	}
+	return false
+}
+
+// pinnedRelease is the release of the snapshot if it is the one that the rollout began
+// with, or any before it began.
+func (p *planner) pinnedRelease() *nfv1.Release {
+	rel := p.s.Release
+	if rel == nil || (p.status.ReleaseUID != "" && p.status.ReleaseUID != rel.UID) {
+		return nil
+	}
+	return rel
+}
+
+// look makes sure that the rollout is planned again at that time.
+func (p *planner) look(at time.Time) {
+	if at.IsZero() {
+		return
+	}
+	if p.recheck.IsZero() || at.Before(p.recheck) {
+		p.recheck = at
+	}
+}
+
+// lookAtDeadlines plans again when the first host in flight times out.
+func (p *planner) lookAtDeadlines() {
+	for _, v := range p.views {
+		if v.inFlight() && !p.frozen {
+			p.look(v.deadline)
+		}
+	}
+}
+
+func (p *planner) note(reason, format string, args ...any) {
+	p.notes = append(p.notes, Note{Reason: reason, Message: fmt.Sprintf(format, args...)})
+}
+
+func (p *planner) hostNote(v *hostView, reason, format string, args ...any) {
+	p.notes = append(p.notes, Note{Wave: v.wave, Host: v.host.Name, Reason: reason, Message: fmt.Sprintf(format, args...)})
+}
+
+// phase settles where the rollout stands. The reason and message become the condition
+// and the first note.
+func (p *planner) phase(phase nfv1.RolloutPhase, reason, format string, args ...any) bool {
+	p.status.Phase = phase
+	n := Note{Reason: reason, Message: truncate(fmt.Sprintf(format, args...), maxMessage)}
+	p.status.Message = n.Message
+	p.notes = append([]Note{n}, p.notes...)
+	return true
+}
+
+func (p *planner) stamp() metav1.Time { return metav1.NewTime(p.now.Truncate(time.Second)) }

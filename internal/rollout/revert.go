@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The NixFleet Authors.
+
+package rollout
+
+import nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
+
+func (p *planner) stageReverting() bool {
+	return p.r.Status.Phase == nfv1.RolloutPhaseReverting && p.revert()
+}
+
+// revert sends every host that the rollout assigned back to what it ran before, the
+// last wave first, past every gate but capacity and holder.
+func (p *planner) revert() bool {
+	for i := len(p.waves); i >= 0; i-- {
+		name := "" // hosts that were assigned outside any wave go first
+		if i < len(p.waves) {
+			name = p.waves[i].Name
+		}
+		if !p.revertWave(name, p.capacityOf(name)) {
+			break
+		}
+	}
+	p.lookAtDeadlines()
+	return p.revertPhase()
+}
+
+func (p *planner) capacityOf(name string) int32 {
+	for i := range p.status.Waves {
+		if p.status.Waves[i].Name == name {
+			return p.status.Waves[i].MaxUnavailable
+		}
+	}
+	return int32(len(p.views)) //nolint:gosec // a namespace has far fewer hosts than 2^31
+}
+
+// revertWave sends the hosts of a wave back and reports whether the wave is done.
+// Damaged and offline hosts do not wait for capacity, and offline ones hold nothing.
+func (p *planner) revertWave(name string, capacity int32) bool {
+	var members []*hostView
+	var unavailable int32
+	for _, v := range p.views {
+		if v.mine && v.wave == name && v.intent != nfv1.IntentNone {
+			members = append(members, v)
+			if v.unavailable() {
+				unavailable++
+			}
+		}
+	}
+	sortHosts(members, true)
+	done := true
+	for _, v := range members {
+		switch {
+		case v.intent == nfv1.IntentRevert:
+		case v.host.Spec.Desired.PreviousStorePath == "":
+			p.hostNote(v, ReasonNoPrevious, "it is not known what the host ran before; it stays as it is")
+			p.assign(v, nfv1.IntentNone, name, "")
+		case v.unavailable() || v.failReason != "" || !v.online:
+			p.assign(v, nfv1.IntentRevert, name, v.host.Spec.Desired.PreviousStorePath)
+		case unavailable+1 <= capacity:
+			unavailable++
+			p.assign(v, nfv1.IntentRevert, name, v.host.Spec.Desired.PreviousStorePath)
+		default:
+			p.hostNote(v, ReasonCapacity, "%d of %d allowed hosts are unavailable", unavailable, capacity)
+		}
+		if v.online && (v.intent == nfv1.IntentDeploy || v.inFlight()) {
+			done = false
+		}
+	}
+	return done
+}
+
+func (p *planner) revertPhase() bool {
+	var open, back, failed, stayed int32
+	for _, v := range p.views {
+		switch {
+		case !v.mine || (v.intent == nfv1.IntentNone && v.host.Spec.Desired.PreviousStorePath != ""):
+		case v.intent == nfv1.IntentNone:
+			stayed++
+		case v.intent == nfv1.IntentRevert && v.failReason != "":
+			failed++
+		case v.intent == nfv1.IntentRevert && (v.succeeded() || !v.online):
+			back++
+		default:
+			open++
+		}
+	}
+	switch {
+	case open > 0 || len(p.assignments) > 0:
+		return p.phase(nfv1.RolloutPhaseReverting, ReasonReverting, "%d hosts are back on what they ran before, %d to go", back, open)
+	case failed > 0:
+		return p.phase(nfv1.RolloutPhaseFailed, ReasonRevertIncomplete, "%d hosts could not be sent back; see their status", failed)
+	default:
+		return p.phase(nfv1.RolloutPhaseReverted, ReasonReverted, "%d hosts were sent back to what they ran before, %d stayed because it is not known", back, stayed)
+	}
+}
