@@ -54,12 +54,15 @@ const (
 
 // HostStatus is what the agent of a host reports. The agent owns all of it but the
 // condition Online, which is the host controller's.
+//
+// +kubebuilder:validation:MinProperties=1
 type HostStatus struct {
 	// conditions are Ready, Reconciling, Stalled, Healthy, UpToDate, RebootRequired,
 	// Drifted and DiskPressure of the agent, and Online of the host controller.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
+	// +kubebuilder:validation:MinItems=0
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
@@ -150,6 +153,8 @@ type SystemGeneration struct {
 }
 
 // FetchProgress is how far the fetch of a closure is.
+//
+// +kubebuilder:validation:MinProperties=0
 type FetchProgress struct {
 	// pathsDone is the number of store paths fetched.
 	// +optional
@@ -296,6 +301,8 @@ const (
 )
 
 // NodeInfo describes a machine and its agent.
+//
+// +kubebuilder:validation:MinProperties=0
 type NodeInfo struct {
 	// agentVersion is the version of the agent.
 	// +optional

@@ -100,7 +100,7 @@ type HostSpec struct {
 
 	// activation says how a closure may be activated on this host.
 	// +optional
-	// +kubebuilder:default={}
+	// +kubebuilder:default={mode: Switch}
 	Activation ActivationPolicy `json:"activation,omitzero"`
 
 	// healthChecks are added to those of the closure. Only checks of the host's own
@@ -211,6 +211,8 @@ const (
 )
 
 // ActivationPolicy says how a closure may be activated on a host.
+//
+// +kubebuilder:validation:MinProperties=1
 type ActivationPolicy struct {
 	// mode is Switch (activate in the running system) or Boot (at the next boot).
 	// Default: Switch.
@@ -364,7 +366,7 @@ type Desired struct {
 
 	// assignedTime is when this assignment was made, by the controller's clock.
 	// +required
-	AssignedTime metav1.Time `json:"assignedTime,omitzero"`
+	AssignedTime metav1.Time `json:"assignedTime,omitempty,omitzero"`
 
 	// overrideID is the id of the override that made this assignment.
 	// +optional

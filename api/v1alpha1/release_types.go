@@ -90,6 +90,8 @@ type ReleaseSpec struct {
 }
 
 // ReleaseSource says what a release was built from.
+//
+// +kubebuilder:validation:MinProperties=1
 type ReleaseSource struct {
 	// flake is the flake reference that was built, such as github:example/fleet.
 	// +optional
@@ -126,11 +128,14 @@ type BinaryCache struct {
 }
 
 // ReleaseStatus is what the release controller found out.
+//
+// +kubebuilder:validation:MinProperties=1
 type ReleaseStatus struct {
 	// conditions are Ready, Reconciling, Stalled, Verified and InUse.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
+	// +kubebuilder:validation:MinItems=0
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
@@ -167,6 +172,8 @@ type ReleaseStatus struct {
 }
 
 // ClosureCounts counts the parts of a release.
+//
+// +kubebuilder:validation:MinProperties=0
 type ClosureCounts struct {
 	// hosts is the number of hosts in the release.
 	// +optional

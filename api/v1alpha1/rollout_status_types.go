@@ -53,11 +53,14 @@ func (p RolloutPhase) Finished() bool {
 }
 
 // RolloutStatus is how far a rollout is.
+//
+// +kubebuilder:validation:MinProperties=1
 type RolloutStatus struct {
 	// conditions are Ready, Reconciling and Stalled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
+	// +kubebuilder:validation:MinItems=0
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
@@ -121,6 +124,8 @@ type RolloutStatus struct {
 }
 
 // HostCounts counts the targets of a rollout.
+//
+// +kubebuilder:validation:MinProperties=0
 type HostCounts struct {
 	// total is the number of targets that the rollout can move: all but the skipped.
 	// +optional

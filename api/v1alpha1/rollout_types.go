@@ -221,6 +221,7 @@ const (
 // RolloutStrategy is the order in which hosts move.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.waves) == (self.type == 'Staged')",message="waves is set if and only if type is Staged"
+// +kubebuilder:validation:MinProperties=1
 type RolloutStrategy struct {
 	// type is AllAtOnce, Canary (one host, then the rest) or Staged (the waves below).
 	// Default: AllAtOnce.

@@ -8,6 +8,8 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // HostSelector selects hosts by their labels. It has the form and the meaning of
 // metav1.LabelSelector, with bounds, so that the API server can validate it and
 // compare it at a known cost. An empty selector selects every host.
+//
+// +kubebuilder:validation:MinProperties=0
 type HostSelector struct {
 	// matchLabels are labels that a host must have with exactly these values. At most 32.
 	// +optional
@@ -27,6 +29,7 @@ type HostSelector struct {
 //
 // +kubebuilder:validation:MaxLength=63
 // +kubebuilder:validation:Pattern=`^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$`
+// +kubebuilder:validation:MinLength=0
 type LabelValue string
 
 // HostSelectorOperator relates a label to values.
