@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The NixFleet Authors.
+
+package command
+
+import (
+	"fmt"
+	"runtime/debug"
+	"strings"
+)
+
+// version is set at build time with -ldflags -X; without it, the module's own
+// version is used.
+var version string
+
+// modules are those whose versions matter to an operator.
+var modules = []struct{ path, name string }{
+	{"k8s.io/kubernetes", "Kubernetes"},
+	{"go.etcd.io/etcd/server/v3", "etcd"},
+}
+
+// versions is what --version prints.
+func versions() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		info = &debug.BuildInfo{}
+	}
+	return describe(version, info)
+}
+
+func describe(version string, info *debug.BuildInfo) string {
+	if version == "" {
+		version = info.Main.Version
+	}
+	if version == "" {
+		version = "(unknown)"
+	}
+	var parts []string
+	for _, module := range modules {
+		for _, dep := range info.Deps {
+			if dep.Path == module.path {
+				parts = append(parts, fmt.Sprintf("%s %s", module.name, dep.Version))
+			}
+		}
+	}
+	if len(parts) == 0 {
+		return version
+	}
+	return fmt.Sprintf("%s (%s)", version, strings.Join(parts, ", "))
+}
