@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strings"
-)
 
-// version is set at build time with -ldflags -X; without it, the module's own
-// version is used.
-var version string
+	"github.com/nixfleet/nixfleet/internal/version"
+)
 
 // modules are those whose versions matter to an operator.
 var modules = []struct{ path, name string }{
@@ -25,16 +23,10 @@ func versions() string {
 	if !ok {
 		info = &debug.BuildInfo{}
 	}
-	return describe(version, info)
+	return describe(version.String(), info)
 }
 
-func describe(version string, info *debug.BuildInfo) string {
-	if version == "" {
-		version = info.Main.Version
-	}
-	if version == "" {
-		version = "(unknown)"
-	}
+func describe(own string, info *debug.BuildInfo) string {
 	var parts []string
 	for _, module := range modules {
 		for _, dep := range info.Deps {
@@ -44,7 +36,7 @@ func describe(version string, info *debug.BuildInfo) string {
 		}
 	}
 	if len(parts) == 0 {
-		return version
+		return own
 	}
-	return fmt.Sprintf("%s (%s)", version, strings.Join(parts, ", "))
+	return fmt.Sprintf("%s, with %s", own, strings.Join(parts, ", "))
 }

@@ -50,7 +50,7 @@ func Run(ctx context.Context, o *options.Options, log logr.Logger) (err error) {
 		return errors.Join(err, listener.Close())
 	}
 
-	p := &plane{options: o, dir: dir, listener: listener, certificates: certificates, log: log}
+	p := &plane{options: o, dir: dir, listener: listener, certificates: certificates, notifier: takeNotifier(log), log: log}
 	p.stack = stack.New(ctx, log)
 	defer func() { err = errors.Join(err, p.stop(), closeUnused(listener)) }()
 	if err := p.start(); err != nil {
@@ -67,6 +67,7 @@ type plane struct {
 	dir          *datadir.Dir
 	listener     net.Listener
 	certificates *pki.Bundle
+	notifier     *notifier
 	stack        *stack.Stack
 	log          logr.Logger
 }
@@ -141,12 +142,12 @@ func (p *plane) announce(took time.Duration) {
 		"kubeconfig", p.dir.AdminKubeconfig(),
 		"took", took.Round(time.Millisecond).String(),
 	)
-	notify(p.log, stateReady)
+	p.notifier.ready()
 }
 
 func (p *plane) stop() error {
 	begin := time.Now()
-	notify(p.log, stateStopping)
+	p.notifier.stopping()
 	err := p.stack.Stop()
 	p.log.Info("The control plane has stopped", "dataDir", p.dir.Path(), "took", time.Since(begin).Round(time.Millisecond).String())
 	return err
