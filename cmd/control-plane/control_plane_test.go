@@ -444,3 +444,14 @@ func TestStop(t *testing.T) {
 	again := start(t, p.dir)
 	g.Expect(again.stop(t)).To(BeZero())
 }
+
+// TestStopWhileStarting is someone who changes their mind.
+func TestStopWhileStarting(t *testing.T) {
+	g := NewWithT(t)
+	p := launch(t, filepath.Join(t.TempDir(), "data"))
+	g.Eventually(p.log.String).WithTimeout(startTimeout).Should(ContainSubstring("Issued a certificate"))
+
+	g.Expect(p.stop(t)).To(BeZero())
+
+	g.Expect(p.log.String()).NotTo(ContainSubstring("The control plane is ready"))
+}

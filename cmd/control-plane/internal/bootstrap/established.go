@@ -30,7 +30,7 @@ const establishTimeout = time.Minute
 func (a *applier) waitEstablished(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, establishTimeout)
 	defer cancel()
-	client := a.client.Resource(crdResource)
+	client := a.dynamic.Resource(crdResource)
 	selector := fields.OneTermEqualSelector(metav1.ObjectNameField, name).String()
 	source := cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
@@ -41,7 +41,7 @@ func (a *applier) waitEstablished(ctx context.Context, name string) error {
 			options.FieldSelector = selector
 			return client.Watch(ctx, options)
 		},
-	}, a.client)
+	}, a.dynamic)
 	last := "it has no conditions"
 	_, err := watchtools.UntilWithSync(ctx, source, &unstructured.Unstructured{}, nil, func(event watch.Event) (bool, error) {
 		crd := &apiextensionsv1.CustomResourceDefinition{}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/rest"
+	"k8s.io/component-base/logs"
 	"k8s.io/klog/v2"
 
 	"github.com/nixfleet/nixfleet/cmd/control-plane/internal/controlplane"
@@ -61,6 +62,7 @@ func New() *cobra.Command {
 			if err := logging.apply(); err != nil {
 				return err
 			}
+			defer logs.FlushLogs()
 			return run(cmd.Context(), o)
 		},
 	}

@@ -53,10 +53,11 @@ func Run(ctx context.Context, o *options.Options, log logr.Logger) (err error) {
 	p := &plane{options: o, dir: dir, listener: listener, certificates: certificates, notifier: takeNotifier(log), log: log}
 	p.stack = stack.New(ctx, log)
 	defer func() { err = errors.Join(err, p.stop(), closeUnused(listener)) }()
-	if err := p.start(); err != nil {
-		// When a part has failed, that is why the next one did not start.
-		return errors.Join(failure(p.stack.Context()), ignoreCancelled(err))
+	if err := p.start(); err != nil && p.stack.Context().Err() == nil {
+		return err
 	}
+	// A start that was cut short ends here at once: what counts is not how the
+	// next part failed then, but who cut it short.
 	<-p.stack.Context().Done()
 	return failure(p.stack.Context())
 }
@@ -153,16 +154,13 @@ func (p *plane) stop() error {
 	return err
 }
 
-// failure is why the parts ended, or nil when they were asked to.
+// failure is the part that ended by itself, or nil when ctx was cancelled from
+// outside.
 func failure(ctx context.Context) error {
-	return ignoreCancelled(context.Cause(ctx))
-}
-
-func ignoreCancelled(err error) error {
-	if errors.Is(err, context.Canceled) {
-		return nil
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
 	}
-	return err
+	return nil
 }
 
 // closeUnused closes a listener that the API server may have closed already.
