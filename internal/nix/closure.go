@@ -46,12 +46,16 @@ type HostIdentity struct {
 // Fits reports whether a system with this identity may run on the host: the names are
 // equal or the identity is for any host, and the platforms are equal.
 func (i HostIdentity) Fits(name, platform string) bool {
+	if i.Name == "" || i.Platform == "" {
+		return false
+	}
 	return (i.Name == AnyHost || i.Name == name) && i.Platform == platform
 }
 
 // Closure reads what a system says about itself. Files are read at their physical place;
 // links are followed inside the host's root and inside the store, never outside. What is
-// read was made by whoever built the system: verify its signature first.
+// read was made by whoever built the system: verify its signature first. The errors wrap
+// ErrNotValid if the closure is not there at all.
 type Closure struct {
 	root string
 	path StorePath
@@ -90,7 +94,7 @@ func (c Closure) HostIdentity() (HostIdentity, error) {
 // HasSwitchToConfiguration reports whether the system has an executable program to
 // activate it. Images built to be replaced as a whole have none.
 func (c Closure) HasSwitchToConfiguration() (bool, error) {
-	r, err := openResolver(c.root)
+	r, err := c.open()
 	if err != nil {
 		return false, err
 	}
@@ -160,7 +164,7 @@ func (c Closure) word(file string) (string, error) {
 }
 
 func (c Closure) read(file string, limit int64) ([]byte, error) {
-	r, err := openResolver(c.root)
+	r, err := c.open()
 	if err != nil {
 		return nil, err
 	}
@@ -169,6 +173,21 @@ func (c Closure) read(file string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	return data, nil
+}
+
+// open makes sure that the closure is there, so that a missing file means that the system
+// has none, and not that there is no system.
+func (c Closure) open() (*resolver, error) {
+	r, err := openResolver(c.root)
+	if err == nil {
+		if _, err = r.resolve(c.path.String()); err != nil {
+			err = errors.Join(err, r.close())
+		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read %s below %s: %w", c.path, c.root, ErrNotValid)
+	}
+	return r, err
 }
 
 func (c Closure) logical(file string) string {

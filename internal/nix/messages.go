@@ -5,6 +5,7 @@ package nix
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -48,14 +49,20 @@ func (m *messageLog) addWarning(text string) {
 // String is the explanation: the errors, then the warnings; what was printed last if
 // there are neither.
 func (m *messageLog) String() string {
-	all := make([]string, 0, len(m.errors)+len(m.warnings))
-	all = append(all, m.errors...)
-	all = append(all, m.warnings...)
+	all := slices.Concat(m.errors, m.warnings)
 	if len(all) == 0 {
 		return m.last
 	}
-	return strings.Join(all, "; ")
+	// That something failed is known. It is left out unless nothing says why.
+	reasons := slices.DeleteFunc(slices.Clone(all), consequence.MatchString)
+	if len(reasons) == 0 {
+		reasons = all
+	}
+	return strings.Join(reasons, "; ")
 }
+
+// consequence is how Nix reports that a path could not be made valid, after it said why.
+var consequence = regexp.MustCompile(`^build of '[^']*'(, '[^']*')* failed$`)
 
 // appendBounded keeps the last few messages, each once.
 func appendBounded(list []string, text string) []string {
