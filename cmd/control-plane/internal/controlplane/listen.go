@@ -15,15 +15,40 @@ import (
 	"github.com/nixfleet/nixfleet/cmd/control-plane/internal/options"
 )
 
-// listenAPI opens the port of the Kubernetes API. It comes before everything
+// listeners are the ports of a control plane. They are opened before anything
 // that takes time, so that a port in use is told at once.
-func listenAPI(o *options.Options) (net.Listener, error) {
-	address := net.JoinHostPort(o.BindAddress, strconv.Itoa(o.SecurePort))
-	listener, err := net.Listen("tcp", address)
+type listeners struct {
+	api     net.Listener
+	gateway net.Listener
+}
+
+func listen(o *options.Options) (*listeners, error) {
+	apiAddress := net.JoinHostPort(o.BindAddress, strconv.Itoa(o.SecurePort))
+	api, err := net.Listen("tcp", apiAddress)
 	if err != nil {
-		return nil, fmt.Errorf("the Kubernetes API cannot listen on %s: %w: %s", address, err, listenAdvice(err, "--secure-port", "--bind-address"))
+		return nil, listenError("the Kubernetes API", apiAddress, err, "--secure-port", "--bind-address")
 	}
-	return listener, nil
+	gateway, err := net.Listen("tcp", o.GatewayAddress)
+	if err != nil {
+		err = listenError("the agent gateway", o.GatewayAddress, err, "--gateway-address", "--gateway-address")
+		return nil, errors.Join(err, api.Close())
+	}
+	return &listeners{api: api, gateway: gateway}, nil
+}
+
+// close closes what the servers have not closed already.
+func (l *listeners) close() error {
+	var errs []error
+	for _, listener := range []net.Listener{l.api, l.gateway} {
+		if err := listener.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func listenError(who, address string, err error, portFlag, addressFlag string) error {
+	return fmt.Errorf("%s cannot listen on %s: %w: %s", who, address, err, listenAdvice(err, portFlag, addressFlag))
 }
 
 // listenAdvice says which flag helps.
@@ -36,7 +61,7 @@ func listenAdvice(err error, portFlag, addressFlag string) string {
 	case errors.Is(err, unix.EADDRNOTAVAIL):
 		return "this machine does not have that address; choose another with " + addressFlag
 	default:
-		return "see " + addressFlag + " and " + portFlag
+		return "choose another with " + addressFlag
 	}
 }
 
@@ -48,11 +73,7 @@ func localURL(address net.Addr) string {
 		return "https://" + address.String()
 	}
 	ip := at.Addr().Unmap()
-	switch {
-	case !ip.IsUnspecified():
-	case ip.Is4():
-		ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	default:
+	if ip.IsUnspecified() {
 		// A socket for :: takes IPv4 as well, and a machine can be without ::1.
 		ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}

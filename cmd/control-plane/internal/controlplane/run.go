@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -35,10 +34,11 @@ func Run(ctx context.Context, o *options.Options, log logr.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
-	listener, err := listenAPI(o)
+	open, err := listen(o)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, open.close()) }()
 	certificates, err := pki.Ensure(pki.Config{
 		Dir:          dir.PKI(),
 		APIHosts:     o.APIHosts(),
@@ -47,12 +47,12 @@ func Run(ctx context.Context, o *options.Options, log logr.Logger) (err error) {
 		Log:          log.WithName("pki"),
 	})
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return err
 	}
 
-	p := &plane{options: o, dir: dir, listener: listener, certificates: certificates, notifier: takeNotifier(log), log: log}
+	p := &plane{dir: dir, listeners: open, certificates: certificates, notifier: takeNotifier(log), log: log}
 	p.stack = stack.New(ctx, log)
-	defer func() { err = errors.Join(err, p.stop(), closeUnused(listener)) }()
+	defer func() { err = errors.Join(err, p.stop()) }()
 	if err := p.start(); err != nil && p.stack.Context().Err() == nil {
 		return err
 	}
@@ -64,9 +64,8 @@ func Run(ctx context.Context, o *options.Options, log logr.Logger) (err error) {
 
 // plane is a control plane while it runs.
 type plane struct {
-	options      *options.Options
 	dir          *datadir.Dir
-	listener     net.Listener
+	listeners    *listeners
 	certificates *pki.Bundle
 	notifier     *notifier
 	stack        *stack.Stack
@@ -104,7 +103,7 @@ func (p *plane) start() error {
 
 func (p *plane) startAPI(ctx context.Context, store *etcd.Server) (*apiserver.Server, error) {
 	api, err := apiserver.New(ctx, apiserver.Config{
-		Listener:     p.listener,
+		Listener:     p.listeners.api,
 		EtcdEndpoint: store.Endpoint(),
 		Certificates: p.certificates,
 	})
@@ -115,7 +114,7 @@ func (p *plane) startAPI(ctx context.Context, store *etcd.Server) (*apiserver.Se
 	if err := api.WaitReady(ctx); err != nil {
 		return nil, err
 	}
-	server := localURL(p.listener.Addr())
+	server := localURL(p.listeners.api.Addr())
 	if err := kubeconfig.Write(p.dir.AdminKubeconfig(), server, p.certificates.CA.CertFile, p.certificates.Admin); err != nil {
 		return nil, err
 	}
@@ -137,8 +136,8 @@ func (p *plane) startControllers(ctx context.Context, loopback *rest.Config) err
 
 func (p *plane) announce(took time.Duration) {
 	p.log.Info("The control plane is ready",
-		"api", localURL(p.listener.Addr()),
-		"gateway", p.options.GatewayAddress,
+		"api", localURL(p.listeners.api.Addr()),
+		"gateway", p.listeners.gateway.Addr().String(),
 		"dataDir", p.dir.Path(),
 		"kubeconfig", p.dir.AdminKubeconfig(),
 		"took", took.Round(time.Millisecond).String(),
@@ -159,14 +158,6 @@ func (p *plane) stop() error {
 func failure(ctx context.Context) error {
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause
-	}
-	return nil
-}
-
-// closeUnused closes a listener that the API server may have closed already.
-func closeUnused(listener net.Listener) error {
-	if err := listener.Close(); !errors.Is(err, net.ErrClosed) {
-		return err
 	}
 	return nil
 }

@@ -21,11 +21,10 @@ type authority struct {
 	key  *ecdsa.PrivateKey
 }
 
-// ensureAuthority loads the authority of that name, makes it, or renews it. A
+// ensureAuthority loads the authority, makes it, or renews it. A
 // renewed one keeps key and subject, so that certificates and hosts that know
 // the old one go on working.
-func (s *store) ensureAuthority(name, commonName string) (*authority, error) {
-	files := s.files(name)
+func (s *store) ensureAuthority(files Files, commonName string) (*authority, error) {
 	cert, err := readCertificate(files.CertFile)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err

@@ -9,7 +9,7 @@
 // gives nobody a right in the API.
 //
 //	ca              signs apiserver, admin, manager
-//	gateway-ca      signs gateway
+//	gateway-ca      signs gateway/tls
 //	service-account signs service account tokens (a key without certificate)
 //
 // Ensure makes what is missing, keeps what is good, and renews what is about

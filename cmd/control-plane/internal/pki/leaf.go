@@ -17,6 +17,7 @@ import (
 
 // leaf is what a certificate has to be.
 type leaf struct {
+	files   Files
 	issuer  *authority
 	subject pkix.Name
 	usage   x509.ExtKeyUsage
@@ -24,15 +25,13 @@ type leaf struct {
 	hosts []string
 }
 
-// ensureLeaf keeps the certificate of that name when it is what is wanted, and
-// issues it with a new key otherwise: nobody but this process depends on it.
-func (s *store) ensureLeaf(name string, want leaf) error {
-	files := s.files(name)
-	cert, err := readCertificate(files.CertFile)
+// ensureLeaf keeps the certificate when it is what is wanted, and issues it with a new key otherwise: nobody but this process depends on it.
+func (s *store) ensureLeaf(want leaf) error {
+	cert, err := readCertificate(want.files.CertFile)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	key, err := readKey(files.KeyFile)
+	key, err := readKey(want.files.KeyFile)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -40,7 +39,7 @@ func (s *store) ensureLeaf(name string, want leaf) error {
 	if why == "" {
 		return nil
 	}
-	return s.issueLeaf(files, want, why)
+	return s.issueLeaf(want, why)
 }
 
 // issueReason says why a certificate has to be issued, or "" when the present
@@ -62,8 +61,8 @@ func issueReason(cert *x509.Certificate, key *ecdsa.PrivateKey, want leaf, now t
 	}
 }
 
-func (s *store) issueLeaf(files Files, want leaf, why string) error {
-	key, err := s.newKey(files.KeyFile)
+func (s *store) issueLeaf(want leaf, why string) error {
+	key, err := s.newKey(want.files.KeyFile)
 	if err != nil {
 		return err
 	}
@@ -85,12 +84,12 @@ func (s *store) issueLeaf(files Files, want leaf, why string) error {
 	}
 	cert, err := sign(template, want.issuer.cert, key.Public(), want.issuer.key)
 	if err != nil {
-		return fmt.Errorf("issue %s: %w", files.CertFile, err)
+		return fmt.Errorf("issue %s: %w", want.files.CertFile, err)
 	}
-	if err := writeCertificate(files.CertFile, cert); err != nil {
+	if err := writeCertificate(want.files.CertFile, cert); err != nil {
 		return err
 	}
-	s.noteIssued(files.CertFile, cert, why)
+	s.noteIssued(want.files.CertFile, cert, why)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"fmt"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -63,6 +64,10 @@ type Bundle struct {
 	GatewayCA Files
 	Gateway   Files
 
+	// GatewayDir holds the files of Gateway alone, under the names that a TLS
+	// Secret has when it is mounted.
+	GatewayDir string
+
 	// ServiceAccountKey is the private key that signs service account tokens.
 	ServiceAccountKey string
 }
@@ -73,27 +78,21 @@ type Bundle struct {
 // and is never written over: replacing an authority by accident would lock
 // every host out.
 func Ensure(cfg Config) (*Bundle, error) {
-	s := &store{dir: cfg.Dir, now: cfg.Now(), log: cfg.Log}
-
-	ca, err := s.ensureAuthority("ca", "nixfleet-ca")
+	s := &store{now: cfg.Now(), log: cfg.Log}
+	b := layout(cfg.Dir)
+	if err := os.MkdirAll(b.GatewayDir, 0o700); err != nil {
+		return nil, err
+	}
+	ca, err := s.ensureAuthority(b.CA, "nixfleet-ca")
 	if err != nil {
 		return nil, err
 	}
-	gatewayCA, err := s.ensureAuthority("gateway-ca", "nixfleet-gateway-ca")
+	gatewayCA, err := s.ensureAuthority(b.GatewayCA, "nixfleet-gateway-ca")
 	if err != nil {
 		return nil, err
 	}
-	b := &Bundle{
-		CA:                s.files("ca"),
-		APIServer:         s.files("apiserver"),
-		Admin:             s.files("admin"),
-		Manager:           s.files("manager"),
-		GatewayCA:         s.files("gateway-ca"),
-		Gateway:           s.files("gateway"),
-		ServiceAccountKey: filepath.Join(cfg.Dir, "service-account.key"),
-	}
-	for name, want := range leaves(cfg, ca, gatewayCA) {
-		if err := s.ensureLeaf(name, want); err != nil {
+	for _, want := range leaves(cfg, b, ca, gatewayCA) {
+		if err := s.ensureLeaf(want); err != nil {
 			return nil, err
 		}
 	}
@@ -103,23 +102,43 @@ func Ensure(cfg Config) (*Bundle, error) {
 	return b, nil
 }
 
+// layout names the files in dir.
+func layout(dir string) *Bundle {
+	pair := func(name string) Files {
+		return Files{CertFile: filepath.Join(dir, name+".crt"), KeyFile: filepath.Join(dir, name+".key")}
+	}
+	return &Bundle{
+		CA:                pair("ca"),
+		APIServer:         pair("apiserver"),
+		Admin:             pair("admin"),
+		Manager:           pair("manager"),
+		GatewayCA:         pair("gateway-ca"),
+		Gateway:           pair(filepath.Join("gateway", "tls")),
+		GatewayDir:        filepath.Join(dir, "gateway"),
+		ServiceAccountKey: filepath.Join(dir, "service-account.key"),
+	}
+}
+
 // leaves is the list of certificates below the two authorities.
-func leaves(cfg Config, ca, gatewayCA *authority) map[string]leaf {
-	return map[string]leaf{
-		"apiserver": {
+func leaves(cfg Config, b *Bundle, ca, gatewayCA *authority) []leaf {
+	return []leaf{
+		{
+			files:   b.APIServer,
 			issuer:  ca,
 			subject: pkix.Name{CommonName: "kube-apiserver"},
 			usage:   x509.ExtKeyUsageServerAuth,
 			hosts:   hostSet(cfg.APIHosts),
 		},
-		"admin": {
+		{
+			files:  b.Admin,
 			issuer: ca,
 			// The group is bound to everything by the API server itself: this
 			// is the credential that repairs a broken RBAC.
 			subject: pkix.Name{CommonName: "nixfleet-admin", Organization: []string{"system:masters"}},
 			usage:   x509.ExtKeyUsageClientAuth,
 		},
-		"manager": {
+		{
+			files:  b.Manager,
 			issuer: ca,
 			subject: pkix.Name{
 				CommonName:   ManagerUser,
@@ -127,7 +146,8 @@ func leaves(cfg Config, ca, gatewayCA *authority) map[string]leaf {
 			},
 			usage: x509.ExtKeyUsageClientAuth,
 		},
-		"gateway": {
+		{
+			files:   b.Gateway,
 			issuer:  gatewayCA,
 			subject: pkix.Name{CommonName: "nixfleet-gateway"},
 			usage:   x509.ExtKeyUsageServerAuth,
@@ -136,18 +156,10 @@ func leaves(cfg Config, ca, gatewayCA *authority) map[string]leaf {
 	}
 }
 
-// store reads and writes the directory.
+// store reads and writes the files.
 type store struct {
-	dir string
 	now time.Time
 	log logr.Logger
-}
-
-func (s *store) files(name string) Files {
-	return Files{
-		CertFile: filepath.Join(s.dir, name+".crt"),
-		KeyFile:  filepath.Join(s.dir, name+".key"),
-	}
 }
 
 func (s *store) noteIssued(file string, cert *x509.Certificate, why string) {

@@ -41,17 +41,19 @@ func mustEnsure(t *testing.T, cfg Config) *Bundle {
 // contents maps each file of dir to what is in it.
 func contents(t *testing.T, dir string) map[string]string {
 	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
 	files := map[string]string{}
-	for _, entry := range entries {
-		data, err := os.ReadFile(filepath.Join(dir, entry.Name()))
+	for _, pattern := range []string{"*.*", "*/*"} {
+		names, err := filepath.Glob(filepath.Join(dir, pattern))
 		if err != nil {
 			t.Fatal(err)
 		}
-		files[entry.Name()] = string(data)
+		for _, name := range names {
+			data, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files[strings.TrimPrefix(name, dir+"/")] = string(data)
+		}
 	}
 	return files
 }
@@ -61,7 +63,7 @@ func changed(before, after map[string]string) []string {
 	var names []string
 	for _, name := range []string{
 		"admin.crt", "admin.key", "apiserver.crt", "apiserver.key", "ca.crt", "ca.key", "gateway-ca.crt", "gateway-ca.key",
-		"gateway.crt", "gateway.key", "manager.crt", "manager.key", "service-account.key",
+		"gateway/tls.crt", "gateway/tls.key", "manager.crt", "manager.key", "service-account.key",
 	} {
 		if before[name] != after[name] {
 			names = append(names, name)
@@ -74,28 +76,29 @@ func TestEnsureMakesKeysPrivate(t *testing.T) {
 	dir := t.TempDir()
 	mustEnsure(t, configAt(dir, start))
 
-	keys, err := filepath.Glob(filepath.Join(dir, "*.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(keys) != 7 {
-		t.Errorf("there are %d keys, want 7: %v", len(keys), keys)
-	}
-	for _, key := range keys {
-		info, err := os.Stat(key)
+	keys := 0
+	for name := range contents(t, dir) {
+		if filepath.Ext(name) != ".key" {
+			continue
+		}
+		keys++
+		info, err := os.Stat(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if info.Mode().Perm() != 0o600 {
-			t.Errorf("%s has mode %o, want 600", key, info.Mode().Perm())
+			t.Errorf("%s has mode %o, want 600", name, info.Mode().Perm())
 		}
+	}
+	if keys != 7 {
+		t.Errorf("there are %d keys, want 7", keys)
 	}
 }
 
 func TestEnsureAgain(t *testing.T) {
 	allLeaves := []string{
 		"admin.crt", "admin.key", "apiserver.crt", "apiserver.key",
-		"gateway.crt", "gateway.key", "manager.crt", "manager.key",
+		"gateway/tls.crt", "gateway/tls.key", "manager.crt", "manager.key",
 	}
 	day := 24 * time.Hour
 	tests := map[string]struct {
@@ -112,11 +115,11 @@ func TestEnsureAgain(t *testing.T) {
 			after: 3650*day - 29*day,
 			// The authorities keep their keys.
 			want: append([]string{"admin.crt", "admin.key", "apiserver.crt", "apiserver.key", "ca.crt", "gateway-ca.crt"},
-				"gateway.crt", "gateway.key", "manager.crt", "manager.key"),
+				"gateway/tls.crt", "gateway/tls.key", "manager.crt", "manager.key"),
 		},
 		"another name of the gateway": {
 			change: func(c *Config) { c.GatewayHosts = append(c.GatewayHosts, "other.example.com") },
-			want:   []string{"gateway.crt", "gateway.key"},
+			want:   []string{"gateway/tls.crt", "gateway/tls.key"},
 		},
 		"the same names in another order and form": {
 			change: func(c *Config) { c.APIHosts = []string{"0:0:0:0:0:0:0:1", "127.0.0.1", "localhost", "localhost"} },
@@ -139,8 +142,8 @@ func TestEnsureAgain(t *testing.T) {
 		},
 		"a leaf of another authority": {
 			damage: func(t *testing.T, dir string) {
-				copyFile(t, dir, "gateway.crt", "apiserver.crt")
-				copyFile(t, dir, "gateway.key", "apiserver.key")
+				copyFile(t, dir, "gateway/tls.crt", "apiserver.crt")
+				copyFile(t, dir, "gateway/tls.key", "apiserver.key")
 			},
 			want: []string{"apiserver.crt", "apiserver.key"},
 		},
