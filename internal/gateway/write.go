@@ -121,7 +121,7 @@ func checkKind(apiVersion, kind, wantVersion, wantKind string) *refusal {
 	if apiVersion == wantVersion && kind == wantKind {
 		return nil
 	}
-	return badRequest(causeBody, "the body must be a %s of %s, not %s of %s", wantKind, wantVersion, quote(kind), quote(apiVersion))
+	return badRequest(causeBody, "the body must be of kind %s in %s, not of kind %s in %s", wantKind, wantVersion, quote(kind), quote(apiVersion))
 }
 
 func checkUID(uid types.UID, host *nfv1.Host) *refusal {
