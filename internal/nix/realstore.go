@@ -104,14 +104,35 @@ func (s *RealStore) realiseArgs(path StorePath, opts RealiseOptions) ([]string, 
 
 // Valid implements Store.
 func (s *RealStore) Valid(ctx context.Context, path StorePath) (bool, error) {
-	if _, err := ParseStorePath(path.String()); err != nil {
-		return false, err
+	missing, err := s.Missing(ctx, []StorePath{path})
+	return err == nil && len(missing) == 0, err
+}
+
+// Missing returns those of the paths that are not valid, in their order. A valid path has
+// everything that it needs.
+func (s *RealStore) Missing(ctx context.Context, paths []StorePath) ([]StorePath, error) {
+	const most = 500 // Far from the limit on the length of a command line.
+	var missing []StorePath
+	for chunk := range slices.Chunk(paths, most) {
+		args := []string{"--check-validity", "--print-invalid"}
+		for _, path := range chunk {
+			if _, err := ParseStorePath(path.String()); err != nil {
+				return nil, err
+			}
+			args = append(args, path.String())
+		}
+		out, err := s.query(ctx, fmt.Sprintf("look for %d paths in the store", len(chunk)), args...)
+		if err != nil {
+			return nil, err
+		}
+		printed := fields(out)
+		for _, path := range chunk {
+			if slices.Contains(printed, path.String()) {
+				missing = append(missing, path)
+			}
+		}
 	}
-	out, err := s.query(ctx, "look for "+path.String(), "--check-validity", "--print-invalid", path.String())
-	if err != nil {
-		return false, err
-	}
-	return !slices.Contains(fields(out), path.String()), nil
+	return missing, nil
 }
 
 // Info implements Store.
