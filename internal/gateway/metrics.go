@@ -4,6 +4,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -40,12 +41,27 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 			Help: "Watches that are open.",
 		}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.duration, m.refused, m.streams} {
-		if err := registry.Register(c); err != nil {
-			return nil, fmt.Errorf("register metrics: %w", err)
-		}
+	err := errors.Join(
+		register(registry, &m.requests), register(registry, &m.duration), register(registry, &m.refused), register(registry, &m.streams),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	return m, nil
+}
+
+// register registers a collector, or takes the one that an earlier gateway of the same
+// process has registered.
+func register[C prometheus.Collector](registry prometheus.Registerer, c *C) error {
+	err := registry.Register(*c)
+	var there prometheus.AlreadyRegisteredError
+	if errors.As(err, &there) {
+		if existing, ok := there.ExistingCollector.(C); ok {
+			*c = existing
+			return nil
+		}
+	}
+	return err
 }
 
 func (m *metrics) answered(a action, code int, took time.Duration) {

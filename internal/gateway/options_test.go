@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/cache/informertest"
 )
@@ -64,5 +66,22 @@ func TestStartSaysThatThePortIsTaken(t *testing.T) {
 func TestEveryReplicaServes(t *testing.T) {
 	if (&Gateway{}).NeedLeaderElection() {
 		t.Error("only the leader would serve")
+	}
+}
+
+func TestSeveralGatewaysShareARegistry(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	one, err := newMetrics(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := newMetrics(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one.streams.Inc()
+	two.streams.Inc()
+	if n := testutil.ToFloat64(one.streams); n != 2 {
+		t.Errorf("%v streams were counted, want those of both", n)
 	}
 }
