@@ -79,7 +79,7 @@ func eventWrite(event *hostEvent, host *nfv1.Host, now time.Time) (outgoing, *re
 		parameters: map[string]string{"fieldManager": nfv1.FieldOwnerAgent, "fieldValidation": "Strict"},
 		body: &eventsv1.Event{
 			TypeMeta:            metav1.TypeMeta{APIVersion: eventsv1.SchemeGroupVersion.String(), Kind: "Event"},
-			ObjectMeta:          metav1.ObjectMeta{GenerateName: host.Name + ".", Namespace: host.Namespace},
+			ObjectMeta:          metav1.ObjectMeta{GenerateName: host.Name + "-", Namespace: host.Namespace},
 			EventTime:           metav1.NewMicroTime(now),
 			ReportingController: ReportingController,
 			ReportingInstance:   reportingInstance(host.Name),

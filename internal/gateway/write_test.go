@@ -67,7 +67,7 @@ func TestWritesAreRebuilt(t *testing.T) {
 		"event": {
 			"POST", eventPath, goodEvent, jsonHeader,
 			eventPath, "application/json", other,
-			`{"apiVersion":"events.k8s.io/v1","kind":"Event","metadata":{"generateName":"web-01.","namespace":"fleet"},
+			`{"apiVersion":"events.k8s.io/v1","kind":"Event","metadata":{"generateName":"web-01-","namespace":"fleet"},
 			"eventTime":null,"reportingController":"nixfleet.io/agent","reportingInstance":"web-01","type":"Normal","reason":"Activated","action":"Activate","note":"All is well",
 			"regarding":{"apiVersion":"nixfleet.io/v1alpha1","kind":"Host","namespace":"fleet","name":"web-01","uid":"uid-web-01"},
 			"deprecatedSource":{},"deprecatedFirstTimestamp":null,"deprecatedLastTimestamp":null}`,
