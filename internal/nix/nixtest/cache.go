@@ -92,6 +92,12 @@ func (c *Cache) EditNarinfo(path nix.StorePath, edit func(string) string) {
 	c.world.write(c.narinfoFile(path), edit(c.Narinfo(path)))
 }
 
+// Restore puts the narinfo of a removed path back.
+func (c *Cache) Restore(path nix.StorePath, narinfo string) {
+	c.world.t.Helper()
+	c.world.write(c.narinfoFile(path), narinfo)
+}
+
 // DropLines is an edit for EditNarinfo: lines with that beginning are left out.
 func DropLines(prefix string) func(string) string {
 	return func(narinfo string) string {
