@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
@@ -108,7 +107,7 @@ func rolloutMatters() predicate.Predicate {
 			before, after := asRollout(e.ObjectOld), asRollout(e.ObjectNew)
 			return before.Status.ReleaseUID != after.Status.ReleaseUID ||
 				before.Status.Phase.Finished() != after.Status.Phase.Finished() ||
-				!equality.Semantic.DeepEqual(lastAsked([]*nfv1.Rollout{before}), lastAsked([]*nfv1.Rollout{after}))
+				!lastAsked([]*nfv1.Rollout{before}).Equal(lastAsked([]*nfv1.Rollout{after}))
 		},
 	}
 }

@@ -25,6 +25,7 @@ import (
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
 	"github.com/nixfleet/nixfleet/controllers/host"
+	"github.com/nixfleet/nixfleet/controllers/release"
 	"github.com/nixfleet/nixfleet/controllers/rollout"
 	"github.com/nixfleet/nixfleet/internal/gateway"
 )
@@ -110,6 +111,9 @@ func addressOrOff(address string) string {
 func addControllers(mgr ctrl.Manager, o Options) error {
 	if err := host.SetupWithManager(mgr, host.Options{OfflineAfter: o.HostOfflineAfter, Concurrency: o.Concurrency}); err != nil {
 		return fmt.Errorf("add the host controller: %w", err)
+	}
+	if err := release.SetupWithManager(mgr, release.Options{Concurrency: o.Concurrency}); err != nil {
+		return fmt.Errorf("add the release controller: %w", err)
 	}
 	if err := rollout.SetupWithManager(mgr, rollout.Options{OfflineWindow: o.HostOfflineAfter, Concurrency: o.Concurrency}); err != nil {
 		return fmt.Errorf("add the rollout controller: %w", err)
