@@ -51,7 +51,7 @@ type Checks struct {
 	slots    chan struct{}
 	done     chan event.TypedGenericEvent[types.NamespacedName]
 
-	ctx    context.Context //nolint:containedctx // Checks outlive the reconciliation that started them.
+	ctx    context.Context // of all checks, which outlive the reconciliation that started them
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup
 

@@ -29,11 +29,19 @@ func newHeldVerifier() *heldVerifier {
 	return &heldVerifier{begun: make(chan struct{}, 100), release: make(chan struct{})}
 }
 
-func (v *heldVerifier) Closure(ctx context.Context, toplevels []nix.StorePath, _ []string, _ nix.PublicKeys) (binarycache.Report, error) {
+func (v *heldVerifier) enter() {
 	n := v.running.Add(1)
-	defer v.running.Add(-1)
-	for most := v.most.Load(); n > most && !v.most.CompareAndSwap(most, n); most = v.most.Load() {
+	for {
+		most := v.most.Load()
+		if n <= most || v.most.CompareAndSwap(most, n) {
+			return
+		}
 	}
+}
+
+func (v *heldVerifier) Closure(ctx context.Context, toplevels []nix.StorePath, _ []string, _ nix.PublicKeys) (binarycache.Report, error) {
+	v.enter()
+	defer v.running.Add(-1)
 	v.begun <- struct{}{}
 	select {
 	case <-v.release:

@@ -6,7 +6,6 @@ package nix
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -200,15 +199,6 @@ func stopOnDone(ctx context.Context, pgid int) (release func()) {
 // signalGroup has nobody to report to: the group may be gone already, which is the aim.
 func signalGroup(pgid int, signal syscall.Signal) {
 	_ = syscall.Kill(-pgid, signal)
-}
-
-// exitCode returns the exit code of a failed command, and false for other errors.
-func exitCode(err error) (int, bool) {
-	var failed *CommandError
-	if !errors.As(err, &failed) {
-		return 0, false
-	}
-	return failed.ExitCode, failed.ExitCode >= 0
 }
 
 // boundedBuffer keeps the first bytes and notes that there were more.

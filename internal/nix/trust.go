@@ -23,7 +23,7 @@ var (
 
 // Strict, because the decoder below skips line breaks, and because Nix splits its list
 // of keys at white space.
-var publicKeyPattern = regexp.MustCompile("^[^:\\s[:cntrl:]]{1,200}:[A-Za-z0-9+/]{43}=$")
+var publicKeyPattern = regexp.MustCompile(`^[^:\s[:cntrl:]]{1,200}:[A-Za-z0-9+/]{43}=$`)
 
 // PublicKeys are keys whose signatures are obeyed. No two have the same name.
 type PublicKeys []signature.PublicKey

@@ -87,7 +87,7 @@ func newTransport(concurrency int) *http.Transport {
 
 func jitteredBackoff(attempt int) time.Duration {
 	pause := baseBackoff << (attempt - 1)
-	return pause/2 + rand.N(pause) //nolint:gosec // Nobody gains from guessing a pause.
+	return pause/2 + rand.N(pause)
 }
 
 // checkRedirect follows a few redirects, and none to another scheme: from https to http
@@ -179,7 +179,12 @@ func (c *Client) getOnce(ctx context.Context, cache, file string, limit int64) (
 		var redirect *redirectError
 		return nil, !errors.As(err, &redirect), &CacheError{Cache: cache, Kind: ErrUnreachable, Detail: describe(err)}
 	}
-	defer drain(resp.Body)
+	defer func() {
+		// So that the connection can be used again. What is left over is of no interest, nor
+		// is whether it can be read.
+		_, _ = io.CopyN(io.Discard, resp.Body, 4<<10)
+		_ = resp.Body.Close()
+	}()
 	if resp.StatusCode != http.StatusOK {
 		again, err := judgeStatus(cache, resp.StatusCode)
 		return nil, again, err
@@ -208,11 +213,4 @@ func judgeStatus(cache string, status int) (again bool, err error) {
 	default:
 		return false, &CacheError{Cache: cache, Kind: ErrUnreachable, Detail: fmt.Sprintf("it answered with status %d", status)}
 	}
-}
-
-// drain lets the connection be used again. What is left over is of no interest, nor is
-// whether it can be read.
-func drain(body io.ReadCloser) {
-	_, _ = io.CopyN(io.Discard, body, 4<<10)
-	_ = body.Close()
 }

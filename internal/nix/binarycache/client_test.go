@@ -148,7 +148,9 @@ func TestUnreachableTextIsStable(t *testing.T) {
 			}
 			texts[i] = err.Error()
 		}
-		if texts[0] != texts[1] || !strings.HasSuffix(texts[0], want) && !(url == "http://cache.invalid" && strings.Contains(texts[0], "in time")) {
+		// Some resolvers never answer for names that do not exist.
+		unresolved := url == "http://cache.invalid" && strings.HasSuffix(texts[0], "in time")
+		if texts[0] != texts[1] || !strings.HasSuffix(texts[0], want) && !unresolved {
 			t.Errorf("%s: %q and %q, want the same with %q at the end", url, texts[0], texts[1], want)
 		}
 	}

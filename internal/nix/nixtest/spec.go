@@ -78,6 +78,13 @@ mkdir -p "$root/run" "$root/boot"
 echo "$action $toplevel" >> "$root/run/switch.log"
 `
 
+// relink is the last that happens, as on NixOS.
+const relink = `ln -sfn "$toplevel" "$root/run/current-system.tmp" || exit 2
+mv -T "$root/run/current-system.tmp" "$root/run/current-system" || exit 2
+;; esac
+exit 0
+`
+
 const agentUnit = `[Unit]
 Description=NixFleet agent
 
@@ -94,8 +101,7 @@ func (s Spec) switchProgram() string {
 	b.WriteString("case \"$action\" in boot|switch)\n:\n" + s.OnBoot + "\n")
 	b.WriteString("printf %s \"$toplevel\" > \"$root/boot/default\" || exit 1\n;; esac\n")
 	b.WriteString("case \"$action\" in test|switch)\n:\n" + s.OnSwitch + "\n")
-	b.WriteString("ln -sfn \"$toplevel\" \"$root/run/current-system.tmp\" && mv -T \"$root/run/current-system.tmp\" \"$root/run/current-system\" || exit 2\n;; esac\n")
-	b.WriteString("exit 0\n")
+	b.WriteString(relink)
 	return b.String()
 }
 

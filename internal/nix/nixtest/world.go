@@ -56,12 +56,9 @@ func New(t testing.TB) *World {
 			t.Fatalf("This test needs Nix: %v. Install it, on Debian with: apt-get install nix-bin", err)
 		}
 	}
-	dir, err := os.MkdirTemp("", "nixtest-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	// Directories in a store are read-only, so t.TempDir could not remove them.
-	t.Cleanup(func() { removeAll(t, dir) })
+	dir := t.TempDir()
+	// Directories in a store are read-only, so that the test could not remove them.
+	t.Cleanup(func() { makeWritable(t, dir) })
 	w := &World{
 		t: t, dir: dir, keys: make(map[string]Key),
 		conf: filepath.Join(dir, "conf"), builder: filepath.Join(dir, "builder"),
@@ -259,18 +256,15 @@ func (w *World) write(name, text string) {
 	}
 }
 
-func removeAll(t testing.TB, dir string) {
+func makeWritable(t testing.TB, dir string) {
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err == nil && entry.IsDir() {
-			return os.Chmod(path, 0o700)
+		if err != nil || !entry.IsDir() {
+			return err
 		}
-		return nil // What cannot be entered is reported by RemoveAll.
+		return os.Chmod(path, 0o700)
 	})
-	if err == nil {
-		err = os.RemoveAll(dir)
-	}
 	if err != nil {
-		t.Errorf("remove the test's stores: %v", err)
+		t.Errorf("make the test's stores removable: %v", err)
 	}
 }
 
