@@ -5,11 +5,16 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
+	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -83,5 +88,33 @@ func TestSeveralGatewaysShareARegistry(t *testing.T) {
 	two.streams.Inc()
 	if n := testutil.ToFloat64(one.streams); n != 2 {
 		t.Errorf("%v streams were counted, want those of both", n)
+	}
+}
+
+func TestCertificateIsReloaded(t *testing.T) {
+	key := newKey(t)
+	var dir string
+	h := start(t, func(o *Options) { dir = o.CertDir })
+	h.informer.Add(newHost(t, "web-01", "5", key))
+	before := h.client(key, true)
+	if got := h.do(before, http.MethodGet, hostsPath+"/web-01", nil, nil); got.code != http.StatusOK {
+		t.Fatalf("answered %d", got.code)
+	}
+	renewed, roots := serverCertificate(t)
+	// The key first: until both are there they do not fit and are not taken.
+	for _, name := range []string{KeyName, CertName} {
+		if err := os.Rename(filepath.Join(renewed, name), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitFor(t, 30*time.Second, "the new certificate", func() bool {
+		conn, err := tls.Dial("tcp", h.url[len("https://"):], &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13})
+		if err != nil {
+			return false
+		}
+		return conn.Close() == nil
+	})
+	if got := h.do(before, http.MethodGet, hostsPath+"/web-01", nil, nil); got.code != http.StatusOK {
+		t.Errorf("a connection from before is answered %d", got.code)
 	}
 }
