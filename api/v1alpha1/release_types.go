@@ -26,9 +26,12 @@ type Release struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty,omitzero"`
 
+	// The rule compares the order of the caches by itself: == does not see the order of
+	// a list with keys.
+
 	// spec is what the release consists of. Immutable: a changed release is another one.
 	// +required
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="a Release is immutable: create another one under a new name"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf && self.caches.map(c, c.url) == oldSelf.caches.map(c, c.url)",message="a Release is immutable: create another one under a new name"
 	Spec ReleaseSpec `json:"spec,omitzero"`
 
 	// status is what the release controller found out.

@@ -103,20 +103,23 @@ const (
 	OlderReleaseAllow OlderReleasePolicy = "Allow"
 )
 
+// The rule on strategy compares the order of the waves by itself: == does not see the
+// order of a list with keys.
+
 // RolloutSpec is which hosts move where, and how.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.selector) || has(self.hosts)",message="a rollout needs targets: set selector, hosts or both; selector: {} means every host of the namespace"
 // +kubebuilder:validation:XValidation:rule="self.release == oldSelf.release",message="release is immutable: create another Rollout"
 // +kubebuilder:validation:XValidation:rule="has(self.selector) == has(oldSelf.selector) && (!has(self.selector) || self.selector == oldSelf.selector)",message="selector is immutable: create another Rollout"
 // +kubebuilder:validation:XValidation:rule="has(self.hosts) == has(oldSelf.hosts) && (!has(self.hosts) || self.hosts == oldSelf.hosts)",message="hosts is immutable: create another Rollout"
-// +kubebuilder:validation:XValidation:rule="self.strategy == oldSelf.strategy",message="strategy is immutable: create another Rollout"
+// +kubebuilder:validation:XValidation:rule="self.strategy == oldSelf.strategy && (!has(self.strategy.waves) || self.strategy.waves.map(w, w.name) == oldSelf.strategy.waves.map(w, w.name))",message="strategy is immutable: create another Rollout"
 // +kubebuilder:validation:XValidation:rule="self.onFailure == oldSelf.onFailure",message="onFailure is immutable: create another Rollout"
 // +kubebuilder:validation:XValidation:rule="self.hostTimeoutSeconds == oldSelf.hostTimeoutSeconds",message="hostTimeoutSeconds is immutable: create another Rollout"
 // +kubebuilder:validation:XValidation:rule="self.offlinePolicy == oldSelf.offlinePolicy",message="offlinePolicy is immutable: create another Rollout"
 // +kubebuilder:validation:XValidation:rule="self.olderRelease == oldSelf.olderRelease",message="olderRelease is immutable: create another Rollout"
 // +kubebuilder:validation:XValidation:rule="oldSelf.state != 'Cancelled' || self.state == 'Cancelled'",message="a cancelled rollout stays cancelled: create another Rollout"
 // +kubebuilder:validation:XValidation:rule="self.attempt >= oldSelf.attempt",message="attempt only grows: raise it to go on after failures"
-// +kubebuilder:validation:XValidation:rule="!has(self.approvedWaves) || self.approvedWaves.all(a, has(self.strategy.waves) && self.strategy.waves.exists(w, w.name == a))",message="approvedWaves names a wave that strategy.waves does not have"
+// +kubebuilder:validation:XValidation:rule="!has(self.approvedWaves) || self.approvedWaves.all(a, has(self.strategy.waves) && self.strategy.waves.exists(w, w.name == a))",messageExpression="'approvedWaves (' + self.approvedWaves.join(', ') + ') names a wave that strategy.waves does not have'"
 type RolloutSpec struct {
 	// release is the name of the Release that the hosts move to. Immutable.
 	// +required

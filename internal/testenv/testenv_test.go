@@ -1,7 +1,7 @@
+//go:build integration
+
 // SPDX-License-Identifier: Apache-2.0
 // Copyright The NixFleet Authors.
-
-//go:build integration
 
 package testenv
 
