@@ -95,7 +95,7 @@ func enqueue(
 }
 
 func ofRollout(_ context.Context, o client.Object) []reconcile.Request {
-	name := o.(*nfv1.Rollout).Spec.Release //nolint:errcheck // The watch is of Rollouts.
+	name := o.(*nfv1.Rollout).Spec.Release
 	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: o.GetNamespace(), Name: name}}}
 }
 
@@ -113,5 +113,5 @@ func rolloutMatters() predicate.Predicate {
 }
 
 func asRollout(o client.Object) *nfv1.Rollout {
-	return o.(*nfv1.Rollout) //nolint:errcheck // The watch is of Rollouts.
+	return o.(*nfv1.Rollout)
 }
