@@ -191,35 +191,54 @@ func hostName(at string) limit {
 // step is a part of a path: a field, the element of a list or the entry of a map.
 var step = regexp.MustCompile(`[^.\[\]{}]+|\[\d+\]|\{[^}]+\}`)
 
-// setAt sets the value at a path that exists in the content.
-func setAt(t testing.TB, content any, at string, value any) {
+// setAt sets the value at a path whose parent exists.
+func setAt(t testing.TB, content map[string]any, at string, value any) {
 	t.Helper()
 	value = jsonValue(t, value)
 	steps := step.FindAllString(at, -1)
-	for i, s := range steps {
-		last := i == len(steps)-1
-		if s[0] == '[' {
-			n, err := strconv.Atoi(strings.Trim(s, "[]"))
-			elements, ok := content.([]any)
-			if err != nil || !ok || n >= len(elements) {
-				t.Fatalf("%s: the full object has no %s", at, s)
-			}
-			if last {
-				elements[n] = value
-			}
-			content = elements[n]
-			continue
-		}
-		fields, ok := content.(map[string]any)
-		if !ok {
+	parent := descend(t, content, at, steps[:len(steps)-1])
+	switch last := steps[len(steps)-1]; p := parent.(type) {
+	case []any:
+		p[index(t, last, len(p))] = value
+	case map[string]any:
+		p[strings.Trim(last, "{}")] = value
+	default:
+		t.Fatalf("%s: the full object has no %s", at, last)
+	}
+}
+
+// fieldsAt returns the object at a path.
+func fieldsAt(t testing.TB, content map[string]any, at string) map[string]any {
+	t.Helper()
+	fields, ok := descend(t, content, at, step.FindAllString(at, -1)).(map[string]any)
+	if !ok {
+		t.Fatalf("%s is not an object", at)
+	}
+	return fields
+}
+
+func descend(t testing.TB, content any, at string, steps []string) any {
+	t.Helper()
+	for _, s := range steps {
+		switch c := content.(type) {
+		case []any:
+			content = c[index(t, s, len(c))]
+		case map[string]any:
+			content = c[strings.Trim(s, "{}")]
+		default:
 			t.Fatalf("%s: the full object has no %s", at, s)
 		}
-		key := strings.Trim(s, "{}")
-		if last {
-			fields[key] = value
-		}
-		content = fields[key]
 	}
+	return content
+}
+
+func index(t testing.TB, s string, length int) int {
+	t.Helper()
+	n, err := strconv.Atoi(strings.Trim(s, "[]"))
+	if err != nil || n >= length {
+		t.Fatalf("%s is not an index of a list of %d", s, length)
+	}
+	return n
 }
 
 // attempt sends an object for validation as whoever may write that part of it; nothing
