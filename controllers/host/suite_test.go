@@ -8,8 +8,8 @@ package host
 import (
 	"testing"
 
-	. "github.com/onsi/ginkgo/v2" //nolint:revive // The usual form of these tests.
-	. "github.com/onsi/gomega"    //nolint:revive // The usual form of these tests.
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nixfleet/nixfleet/internal/testenv"

@@ -11,7 +11,6 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
 )
@@ -96,7 +95,7 @@ func eventWrite(event *hostEvent, host *nfv1.Host, now time.Time) (outgoing, *re
 }
 
 func checkEvent(event *hostEvent, host *nfv1.Host) *refusal {
-	if ref := checkUID(types.UID(event.Regarding.UID), host); ref != nil {
+	if ref := checkUID(event.Regarding.UID, host); ref != nil {
 		return ref
 	}
 	if event.Type != corev1.EventTypeNormal && event.Type != corev1.EventTypeWarning {

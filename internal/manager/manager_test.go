@@ -111,7 +111,7 @@ func startReplica(t *testing.T) *replica {
 }
 
 func (r *replica) probe(path string) int {
-	response, err := http.Get("http://" + r.probes + path) //nolint:noctx // Loopback.
+	response, err := http.Get("http://" + r.probes + path)
 	if err != nil {
 		return 0
 	}

@@ -122,7 +122,7 @@ func TestPortErrorsNameTheFlag(t *testing.T) {
 	}
 	other := errors.New("something else")
 	o := NewOptions()
-	if got := o.explain(other); got != other {
+	if got := o.explain(other); !errors.Is(got, other) || got.Error() != other.Error() {
 		t.Errorf("explain changed %v to %v", other, got)
 	}
 }
