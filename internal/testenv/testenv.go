@@ -115,9 +115,10 @@ func (e *Env) As(user string, groups ...string) *rest.Config {
 	return config
 }
 
-// ClientFor is a client for a configuration, without a cache.
+// ClientFor is a client for a configuration, without a cache. It asks the server for
+// nothing by itself: what the server refuses, the test sees.
 func (e *Env) ClientFor(config *rest.Config) (client.Client, error) {
-	return client.New(config, client.Options{Scheme: e.Scheme})
+	return client.New(config, client.Options{Scheme: e.Scheme, Mapper: e.Client.RESTMapper()})
 }
 
 func (e *Env) stop() error { return e.server.Stop() }
@@ -138,7 +139,7 @@ func start(ctx context.Context) (*Env, error) {
 	}
 	// Tests are not to be slowed down by the client's own limits.
 	e.Config.QPS = -1
-	if e.Client, err = e.ClientFor(e.Config); err != nil {
+	if e.Client, err = client.New(e.Config, client.Options{Scheme: scheme}); err != nil {
 		return e, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, setupTimeout, fmt.Errorf("not done after %s", setupTimeout))
@@ -159,9 +160,12 @@ func newServer(assets string, scheme *runtime.Scheme) *envtest.Environment {
 		ControlPlaneStartTimeout: serverTimeout,
 		ControlPlaneStopTimeout:  serverTimeout,
 	}
-	// Distributions differ in this plugin; with it, rights on finalizers are checked.
+	// Clusters differ in these two. With the plugin, rights on finalizers are checked;
+	// without the gate, some fields of a Lease would be dropped before policies see them.
 	server.ControlPlane.GetAPIServer().Configure().
-		Append("enable-admission-plugins", "OwnerReferencesPermissionEnforcement")
+		Append("enable-admission-plugins", "OwnerReferencesPermissionEnforcement").
+		Append("feature-gates", "CoordinatedLeaderElection=true").
+		Append("runtime-config", "coordination.k8s.io/v1beta1=true")
 	return server
 }
 

@@ -118,16 +118,22 @@ func patchYAML(t testing.TB, change string) client.Patch {
 	return client.RawPatch(types.MergePatchType, data)
 }
 
-// applyYAML sends a manifest as kubectl apply --server-side does.
-func applyYAML(ctx context.Context, t testing.TB, c client.Client, owner, manifest string, options ...client.PatchOption) (*object, error) {
+// applyPatch sends the object as kubectl apply --server-side does.
+func applyPatch(t testing.TB, o *object) client.Patch {
 	t.Helper()
-	o := parse(t, manifest)
 	data, err := json.Marshal(o.Object)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return client.RawPatch(types.ApplyPatchType, data)
+}
+
+// applyYAML is applyPatch of a manifest.
+func applyYAML(ctx context.Context, t testing.TB, c client.Client, owner, manifest string, options ...client.PatchOption) (*object, error) {
+	t.Helper()
+	o := parse(t, manifest)
 	options = append(options, client.FieldOwner(owner))
-	return o, c.Patch(ctx, o, client.RawPatch(types.ApplyPatchType, data), options...)
+	return o, c.Patch(ctx, o, applyPatch(t, o), options...)
 }
 
 // create stores what is given of the object, without its status.
