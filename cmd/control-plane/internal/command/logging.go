@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/component-base/logs"
 	logsapi "k8s.io/component-base/logs/api/v1"
+
 	// The JSON format is there for --logging-format.
 	_ "k8s.io/component-base/logs/json/register"
 	"k8s.io/klog/v2"
