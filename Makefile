@@ -71,7 +71,8 @@ help: ## Explain every target.
 				else printf "  %-" width "s  %s\n", name[i], text[i] }' $(MAKEFILE_LIST)
 
 .PHONY: clean
-clean: ## Remove bin/ and what the demo left. Go's caches stay.
+clean: ## Stop fleets that the demo left running, and remove bin/. Go's caches stay.
+	hack/clean-demo.sh
 	rm -rf $(BIN)
 
 ##@ Generate
@@ -142,7 +143,7 @@ test-integration: $(ENVTEST_TARGET) ensure-nix ## Run the tests that need a real
 	done
 
 .PHONY: demo
-demo: build ensure-nix ## Run the main job on real parts on this machine; KEEP=1 leaves the fleet running.
+demo: build kubectl ensure-nix ## Run the main job on real parts on this machine; KEEP=1 leaves the fleet running.
 	KEEP=$(KEEP) $(GO) run ./hack/demo
 
 ##@ Build
