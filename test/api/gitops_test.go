@@ -56,7 +56,7 @@ func TestGitOps(t *testing.T) {
 	t.Run("a Host without desired never loses it", func(t *testing.T) {
 		const spec = "{platform: x86_64-linux, identity: {publicKeys: ['" + gitKey + "']}}"
 		host := git(t, hostManifest(namespace, "assigned", spec))
-		applyAs(ctx, t, manager(t), nfv1.FieldOwnerRollout, hostManifest(namespace, "assigned", "{desired: {revision: 1, "+assignment+"}}"))
+		applyAs(ctx, t, managerClient(t), nfv1.FieldOwnerRollout, hostManifest(namespace, "assigned", "{desired: {revision: 1, "+assignment+"}}"))
 		want, found, _ := nested(t, host, "spec", "desired")
 		if !found {
 			t.Fatal("the manager's assignment is not there")
@@ -70,7 +70,7 @@ func TestGitOps(t *testing.T) {
 	t.Run("a key that the gateway pinned stays beside those in Git", func(t *testing.T) {
 		const spec = "{platform: x86_64-linux, identity: {publicKeys: ['" + gitKey + "']}}"
 		host := git(t, hostManifest(namespace, "enrolled", spec))
-		applyAs(ctx, t, manager(t), nfv1.FieldOwnerGateway, hostManifest(namespace, "enrolled", "{identity: {publicKeys: ['"+enrolledKey+"']}}"))
+		applyAs(ctx, t, managerClient(t), nfv1.FieldOwnerGateway, hostManifest(namespace, "enrolled", "{identity: {publicKeys: ['"+enrolledKey+"']}}"))
 		git(t, hostManifest(namespace, "enrolled", spec))
 		wantNested(t, host, []any{gitKey, enrolledKey}, "spec", "identity", "publicKeys")
 	})

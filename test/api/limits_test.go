@@ -254,7 +254,7 @@ func attempts(t testing.TB, kind string) (namespace string, of func(at string) a
 		bare = with(t, bare, "spec: {desired: null}")
 	}
 	stored := create(t, env.Client, bare)
-	asManager := manager(t)
+	asManager := managerClient(t)
 	creates := func(t testing.TB, o *object) error {
 		o = o.DeepCopy()
 		o.SetGenerateName("new-")

@@ -82,7 +82,7 @@ func webHost(t testing.TB, namespace string) *object {
 	t.Helper()
 	host := create(t, env.Client, parse(t, hostManifest(namespace, "web-01", minimal)))
 	status := "status: {conditions: [{type: Online, status: 'True', reason: LeaseRenewed, message: '', lastTransitionTime: '2026-11-24T00:00:00Z'}]}"
-	if err := applyStatus(t.Context(), t, manager(t), nfv1.FieldOwnerHost, namespace, "web-01", status); err != nil {
+	if err := applyStatus(t.Context(), t, managerClient(t), nfv1.FieldOwnerHost, namespace, "web-01", status); err != nil {
 		t.Fatal(err)
 	}
 	return host

@@ -134,7 +134,7 @@ func TestDesiredStays(t *testing.T) {
 func TestTheManagerAssigns(t *testing.T) {
 	namespace := env.Namespace(t.Context())
 	host := newHost(t, namespace, minimal)
-	c := manager(t)
+	c := managerClient(t)
 	apply := func(t *testing.T, name, desired string) error {
 		_, err := applyYAML(t.Context(), t, c, nfv1.FieldOwnerRollout, hostManifest(namespace, name, "{desired: "+desired+"}"), client.ForceOwnership)
 		return err

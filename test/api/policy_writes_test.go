@@ -73,7 +73,7 @@ const foreignLease = "the manager writes the Leases of hosts alone, which are na
 func TestManagerLeases(t *testing.T) {
 	ctx := t.Context()
 	namespace := env.Namespace(ctx)
-	c := manager(t)
+	c := managerClient(t)
 	const manifest = "{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {namespace: %, name: NAME}, spec: {leaseDurationSeconds: 60}}"
 	leaseNamed := func(name string) string { return strings.Replace(inNamespace(manifest, namespace), "NAME", name, 1) }
 

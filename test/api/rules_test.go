@@ -45,7 +45,7 @@ func small(t testing.TB, kind, namespace string) *object {
 }
 
 func TestRules(t *testing.T) {
-	asManager := manager(t)
+	asManager := managerClient(t)
 	for kind, cases := range rules() {
 		namespace := env.Namespace(t.Context())
 		for _, r := range cases {

@@ -93,7 +93,7 @@ func as(t testing.TB, config *rest.Config) client.Client {
 	return c
 }
 
-func manager(t testing.TB) client.Client {
+func managerClient(t testing.TB) client.Client {
 	t.Helper()
 	return as(t, env.ManagerConfig())
 }
@@ -163,7 +163,7 @@ const minimal = "{platform: x86_64-linux}"
 // assign writes spec.desired as the manager does.
 func assign(t testing.TB, host *object, desired string) {
 	t.Helper()
-	if err := manager(t).Patch(t.Context(), host, patchYAML(t, "spec: {desired: "+desired+"}")); err != nil {
+	if err := managerClient(t).Patch(t.Context(), host, patchYAML(t, "spec: {desired: "+desired+"}")); err != nil {
 		t.Fatal(err)
 	}
 }
