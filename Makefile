@@ -174,7 +174,7 @@ FORCE:
 
 .PHONY: check-envtest-assets
 check-envtest-assets:
-	for program in kube-apiserver etcd; do \
+	@for program in kube-apiserver etcd; do \
 		[[ -x $(KUBEBUILDER_ASSETS)/$$program ]] || { \
 			echo "KUBEBUILDER_ASSETS=$(KUBEBUILDER_ASSETS) has no $$program; unset it to have one built" >&2; exit 1; }; \
 	done

@@ -30,7 +30,7 @@ if [[ $before == "$after" ]]; then
 	exit 0
 fi
 
-git --no-pager diff --stat "$before" "$after" >&2
 git --no-pager diff "$before" "$after" >&2
+git --no-pager diff --stat "$before" "$after" >&2
 echo "verify: the files above were out of date. They have been brought up to date: look at them and commit them." >&2
 exit 1
