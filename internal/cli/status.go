@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 	coordinationv1 "k8s.io/api/coordination/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -52,7 +53,7 @@ type statusOptions struct {
 }
 
 func newStatus(f *factory) *cobra.Command {
-	o := &statusOptions{factory: f, staleAfter: 10 * time.Minute, print: genericclioptions.NewPrintFlags("").WithTypeSetter(newScheme())}
+	o := &statusOptions{factory: f, staleAfter: 10 * time.Minute, print: genericclioptions.NewPrintFlags("")}
 	cmd := &cobra.Command{
 		Use:     "status [HOST...]",
 		Short:   "Show the fleet, or everything about a host",
@@ -168,20 +169,26 @@ func (o *statusOptions) choose(hosts *nfv1.HostList, namespace string) error {
 	return errors.Join(errs...)
 }
 
+// printObjects prints as kubectl does: one object, or a List of v1.
 func (o *statusOptions) printObjects(hosts *nfv1.HostList) error {
 	printer, err := o.print.ToPrinter()
 	if err != nil {
 		return err
 	}
+	list := &unstructured.UnstructuredList{Object: map[string]any{"apiVersion": "v1", "kind": "List", "metadata": map[string]any{}}}
 	for i := range hosts.Items {
-		// A server leaves the kind out in lists; "-o name" needs it.
+		// A server leaves the kind out in lists.
 		hosts.Items[i].SetGroupVersionKind(nfv1.GroupVersion.WithKind("Host"))
+		object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&hosts.Items[i])
+		if err != nil {
+			return fmt.Errorf("print Host %s: %w", hosts.Items[i].Name, err)
+		}
+		list.Items = append(list.Items, unstructured.Unstructured{Object: object})
 	}
-	var object runtime.Object = hosts
 	if len(o.names) == 1 {
-		object = &hosts.Items[0]
+		return printer.PrintObj(&list.Items[0], o.streams.Out)
 	}
-	return printer.PrintObj(object, o.streams.Out)
+	return printer.PrintObj(list, o.streams.Out)
 }
 
 // fleetState is all that status shows.
