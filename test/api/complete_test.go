@@ -136,7 +136,7 @@ func (f *found) look(at string, s *apiextensionsv1.JSONSchemaProps) {
 		"enum": s.Enum != nil, "pattern": s.Pattern != "", "minimum": s.Minimum != nil, "maximum": s.Maximum != nil,
 		"minLength": positive(s.MinLength), "maxLength": s.MaxLength != nil, "minItems": positive(s.MinItems), "maxItems": s.MaxItems != nil,
 		"minProperties": positive(s.MinProperties), "maxProperties": s.MaxProperties != nil,
-		inSet: s.XListType != nil && *s.XListType == "set", byKey: s.XListType != nil && *s.XListType == "map",
+		"set": s.XListType != nil && *s.XListType == "set", "map": s.XListType != nil && *s.XListType == "map",
 	} {
 		if present {
 			f.limits = append(f.limits, at+" "+rule)

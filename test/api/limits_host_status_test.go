@@ -16,7 +16,7 @@ func hostStatusLimits() []limit {
 			atLeast("status.observedGeneration", -1),
 			atLeast("status.observedRevision", 0),
 			oneOf("status.phase", phases...),
-			distinct("status.conditions", 0, 16, byKey, condition),
+			keyed("status.conditions", 0, 16, "type", condition),
 
 			atLeast("status.fetch.pathsDone", 0),
 			atLeast("status.fetch.pathsTotal", 0),
@@ -38,7 +38,7 @@ func hostStatusLimits() []limit {
 			text("status.nodeInfo.bootID", 1, 64),
 			text("status.nodeInfo.bootLoader", 1, 64),
 			oneOf("status.nodeInfo.bootProtection", "OneShot", "None"),
-			distinct("status.nodeInfo.tags", 1, 32, inSet, words("tag-")),
+			set("status.nodeInfo.tags", 1, 32, words("tag-")),
 			text("status.nodeInfo.tags[0]", 1, 63),
 		},
 	)

@@ -16,7 +16,7 @@ func hostLimits() []limit {
 		oneOf("spec.lifecycle", "Pending", "Provisioning", "Active", "Maintenance", "Decommissioned"),
 
 		notEmpty("spec.identity"),
-		distinct("spec.identity.publicKeys", 1, 8, inSet, func(i int) any { return sshKey(32 + i) }),
+		set("spec.identity.publicKeys", 1, 8, func(i int) any { return sshKey(32 + i) }),
 		shaped("spec.identity.publicKeys[0]", 32, 2048, sshKeyPattern, sshKey, []string{
 			"ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQ== root@web-01",
 			"ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTY=",
@@ -36,13 +36,13 @@ func hostLimits() []limit {
 		between("spec.activation.confirmTimeoutSeconds", 10, 3600),
 		between("spec.activation.activationTimeoutSeconds", 10, 7200),
 
-		distinct("spec.healthChecks", 1, 16, byKey, func(i int) any {
+		keyed("spec.healthChecks", 1, 16, "name", func(i int) any {
 			return map[string]any{"name": fmt.Sprintf("check-%d", i), "type": "tcp", "tcp": map[string]any{"port": 22}}
 		}),
 		shaped("spec.healthChecks[0].name", 1, 63, checkNamePattern, repeat("a"), []string{"nginx.service", "A_b-C"}, []string{"-a", "a-", "a b", "a/b"}),
 		oneOf("spec.healthChecks[0].type", "systemd", "launchd", "http", "tcp").onlyRefusing(),
 		between("spec.healthChecks[0].timeoutSeconds", 1, 1800),
-		distinct("spec.healthChecks[0].systemd.units", 1, 32, inSet, func(i int) any { return fmt.Sprintf("unit-%d.service", i) }),
+		set("spec.healthChecks[0].systemd.units", 1, 32, func(i int) any { return fmt.Sprintf("unit-%d.service", i) }),
 		shaped("spec.healthChecks[0].systemd.units[0]", 3, 255, unitPattern, func(n int) string {
 			if n < len("a.swap") {
 				n = len("a.swap") // No unit's name is shorter.
@@ -50,7 +50,7 @@ func hostLimits() []limit {
 			return strings.Repeat("a", n-len(".swap")) + ".swap"
 		}, []string{"getty@tty1.service", `dev-disk-by\x2duuid.device`, "home.mount", "nginx.socket"},
 			[]string{"nginx", "nginx.conf", "--force.service rm", "../x/y.service", "a b.service", "a.service;reboot"}),
-		distinct("spec.healthChecks[1].launchd.labels", 1, 32, inSet, words("org.nixos.")),
+		set("spec.healthChecks[1].launchd.labels", 1, 32, words("org.nixos.")),
 		shaped("spec.healthChecks[1].launchd.labels[0]", 1, 255, launchdPattern, repeat("a"), []string{"org.nixos.nix-daemon"}, []string{"a b", "a/b", "a;b"}),
 		between("spec.healthChecks[2].http.port", 1, 65535),
 		shaped("spec.healthChecks[2].http.path", 1, 512, httpPathPattern, func(n int) string { return "/" + strings.Repeat("a", n-1) },

@@ -16,11 +16,11 @@ func releaseLimits() []limit {
 		notEmpty("spec.source"),
 		text("spec.source.flake", 1, 1024),
 		text("spec.source.revision", 1, 255),
-		distinct("spec.caches", 1, 16, byKey, func(i int) any {
+		keyed("spec.caches", 1, 16, "url", func(i int) any {
 			return map[string]any{"url": fmt.Sprintf("https://cache-%d.example.org", i)}
 		}),
 		cacheURL("spec.caches[0].url"),
-		distinct("spec.caches[0].publicKeys", 1, 16, inSet, func(i int) any { return nixKey(46 + i) }),
+		set("spec.caches[0].publicKeys", 1, 16, func(i int) any { return nixKey(46 + i) }),
 		shaped("spec.caches[0].publicKeys[0]", 46, 255, publicKeyPattern, nixKey,
 			[]string{"cache.example.org-1:sglB1S9VqHHsZ9c4m3mBn3nYRNmmn5JL0kl6rm2aEGQ="},
 			[]string{
@@ -35,7 +35,7 @@ func releaseLimits() []limit {
 
 		notEmpty("status"),
 		atLeast("status.observedGeneration", -1),
-		distinct("status.conditions", 0, 16, byKey, condition),
+		keyed("status.conditions", 0, 16, "type", condition),
 		atLeast("status.closures.hosts", 0),
 		atLeast("status.closures.toplevels", 0),
 		atLeast("status.closures.verified", 0),

@@ -17,11 +17,11 @@ func rolloutLimits() []limit {
 		selectorLimits("spec.strategy.waves[0].selector"),
 		[]limit{
 			text("spec.release", 1, 253),
-			distinct("spec.hosts", 1, 5000, inSet, words("host-")),
+			set("spec.hosts", 1, 5000, words("host-")),
 			hostName("spec.hosts[0]"),
 
 			oneOf("spec.strategy.type", "AllAtOnce", "Canary", "Staged").onlyRefusing(),
-			distinct("spec.strategy.waves", 1, 32, byKey, func(i int) any {
+			keyed("spec.strategy.waves", 1, 32, "name", func(i int) any {
 				return map[string]any{"name": fmt.Sprintf("wave-%d", i)}
 			}).having("spec: {approvedWaves: null}"),
 			shaped("spec.strategy.waves[0].name", 1, 63, waveNamePattern, repeat("a"), []string{"wave-1", "0"}, []string{"Canary", "-a", "a-", "a b", "a.b", "a_b"}),
@@ -30,7 +30,7 @@ func rolloutLimits() []limit {
 			between("spec.strategy.waves[0].soakSeconds", 0, 2592000),
 			oneOf("spec.strategy.waves[0].approval", "Automatic", "Required"),
 
-			distinct("spec.approvedWaves", 1, 32, inSet, func(i int) any { return fmt.Sprintf("wave-%d", i) }).
+			set("spec.approvedWaves", 1, 32, func(i int) any { return fmt.Sprintf("wave-%d", i) }).
 				having("spec: {strategy: {waves: [" + waves(32) + "]}}"),
 			text("spec.approvedWaves[0]", 1, 63).having("spec: {strategy: {waves: [{name: a}, {name: " + strings.Repeat("a", 63) + "}]}}"),
 			quantity("spec.failureThreshold", 0),
@@ -100,7 +100,7 @@ func rolloutStatusLimits() []limit {
 	return []limit{
 		notEmpty("status"),
 		atLeast("status.observedGeneration", -1),
-		distinct("status.conditions", 0, 16, byKey, condition),
+		keyed("status.conditions", 0, 16, "type", condition),
 		oneOf("status.phase", "Pending", "Progressing", "Soaking", "AwaitingApproval", "Blocked", "Paused",
 			"Reverting", "Cancelling", "Succeeded", "Failed", "Reverted", "Cancelled"),
 		text("status.message", 1, 1024),
@@ -115,7 +115,7 @@ func rolloutStatusLimits() []limit {
 		atLeast("status.hosts.deferred", 0),
 		atLeast("status.hosts.skipped", 0),
 		atLeast("status.hosts.unassigned", 0),
-		distinct("status.waves", 1, 32, byKey, func(i int) any { return map[string]any{"name": fmt.Sprintf("wave-%d", i)} }),
+		keyed("status.waves", 1, 32, "name", func(i int) any { return map[string]any{"name": fmt.Sprintf("wave-%d", i)} }),
 		text("status.waves[0].name", 1, 63),
 		atLeast("status.waves[0].size", 0),
 		atLeast("status.waves[0].threshold", 0),
@@ -126,7 +126,7 @@ func rolloutStatusLimits() []limit {
 		atLeast("status.waves[0].failed", 0),
 		atLeast("status.waves[0].deferred", 0),
 		atLeast("status.waves[0].skipped", 0),
-		distinct("status.waves[0].failedHosts", 1, 100, inSet, words("host-")),
+		set("status.waves[0].failedHosts", 1, 100, words("host-")),
 		hostName("status.waves[0].failedHosts[0]"),
 		list("status.failures", 1, 32, same(map[string]any{"host": "full", "reason": "Timeout"})),
 		hostName("status.failures[0].host"),

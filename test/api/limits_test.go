@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/util/json"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -122,17 +123,25 @@ func list(at string, least, most int, element func(int) any) limit {
 	return l
 }
 
-// distinct is a list whose elements differ, in whole (set) or in a key (map).
-func distinct(at string, least, most int, rule string, element func(int) any) limit {
-	l := list(at, least, most, element)
-	l.refuses = append(l.refuses, refusal{[]any{element(0), element(0)}, "Duplicate value: ", rule})
-	return l
+// set is a list without two equal elements.
+func set(at string, least, most int, element func(int) any) limit {
+	return distinct(list(at, least, most, element), "set", element(0), element(0))
 }
 
-const (
-	inSet = "set"
-	byKey = "map"
-)
+// keyed is a list of objects without two that have an equal key.
+func keyed(at string, least, most int, key string, element func(int) any) limit {
+	first, _ := element(0).(map[string]any)
+	return distinct(list(at, least, most, element), "map", first, map[string]any{key: first[key]})
+}
+
+func distinct(l limit, rule string, element, shown any) limit {
+	data, err := json.Marshal(shown)
+	if err != nil {
+		panic(err)
+	}
+	l.refuses = append(l.refuses, refusal{[]any{element, element}, "[1]: Duplicate value: " + string(data), rule})
+	return l
+}
 
 // notEmpty is an object that must have a field set.
 func notEmpty(at string) limit {
