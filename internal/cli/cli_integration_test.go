@@ -183,7 +183,7 @@ func TestWaitEndsWithTheResult(t *testing.T) {
 		t.Run(string(phase), func(t *testing.T) {
 			namespace, flags := fleetOf(t)
 			r := aRollout(t, namespace, nfv1.RolloutPhaseProgressing)
-			running := begin(t, t.Context(), append(flags, "rollout", "status", "to-b", "--wait", "--wait-timeout", "1m")...)
+			running := begin(t.Context(), t, append(flags, "rollout", "status", "to-b", "--wait", "--wait-timeout", "1m")...)
 			running.awaitOutput(t, "Progressing, wave 1/1, hosts 0/1: because of a test\n")
 			setPhase(t, r, phase)
 			if got := running.end(t); got.code != want || !strings.Contains(got.out, string(phase)+", wave 1/1") {
@@ -204,7 +204,7 @@ func TestWaitStops(t *testing.T) {
 	})
 	t.Run("when it is interrupted", func(t *testing.T) {
 		ctx, interrupt := context.WithCancel(t.Context())
-		running := begin(t, ctx, append(flags, "rollout", "status", "to-b", "--wait")...)
+		running := begin(ctx, t, append(flags, "rollout", "status", "to-b", "--wait")...)
 		running.awaitOutput(t, "Progressing")
 		interrupt()
 		if got := running.end(t); got.code != ExitStoppedWaiting {
@@ -213,7 +213,7 @@ func TestWaitStops(t *testing.T) {
 	})
 	t.Run("watch, which is left that way", func(t *testing.T) {
 		ctx, interrupt := context.WithCancel(t.Context())
-		running := begin(t, ctx, append(flags, "rollout", "status", "to-b", "--watch")...)
+		running := begin(ctx, t, append(flags, "rollout", "status", "to-b", "--watch")...)
 		running.awaitOutput(t, "Progressing")
 		interrupt()
 		if got := running.end(t); got.code != ExitDone {
@@ -221,7 +221,7 @@ func TestWaitStops(t *testing.T) {
 		}
 	})
 	t.Run("when the rollout is deleted", func(t *testing.T) {
-		running := begin(t, t.Context(), append(flags, "rollout", "status", "to-b", "--wait")...)
+		running := begin(t.Context(), t, append(flags, "rollout", "status", "to-b", "--wait")...)
 		running.awaitOutput(t, "Progressing")
 		if err := env.Client.Delete(t.Context(), r); err != nil {
 			t.Fatal(err)
@@ -235,7 +235,7 @@ func TestWaitStops(t *testing.T) {
 func TestWatchOfTheFleetWritesALineForEachChange(t *testing.T) {
 	namespace, flags := fleetOf(t)
 	ctx, interrupt := context.WithCancel(t.Context())
-	running := begin(t, ctx, append(flags, "status", "--watch")...)
+	running := begin(ctx, t, append(flags, "status", "--watch")...)
 	running.awaitOutput(t, "web-01  Idle")
 	host := &nfv1.Host{}
 	if err := env.Client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "web-01"}, host); err != nil {
@@ -322,7 +322,7 @@ func (g *growing) String() string {
 	return g.buffer.String()
 }
 
-func begin(t *testing.T, ctx context.Context, args ...string) *command {
+func begin(ctx context.Context, t *testing.T, args ...string) *command {
 	t.Helper()
 	c := &command{out: &growing{changed: make(chan struct{}, 1)}, errOut: &growing{changed: make(chan struct{}, 1)}, done: make(chan int, 1)}
 	go func() {

@@ -49,11 +49,11 @@ type statusOptions struct {
 	allNamespaces bool
 	watch         bool
 	staleAfter    time.Duration
-	print         *genericclioptions.PrintFlags
+	format        *genericclioptions.PrintFlags
 }
 
 func newStatus(f *factory) *cobra.Command {
-	o := &statusOptions{factory: f, staleAfter: 10 * time.Minute, print: genericclioptions.NewPrintFlags("")}
+	o := &statusOptions{factory: f, staleAfter: 10 * time.Minute, format: genericclioptions.NewPrintFlags("")}
 	cmd := &cobra.Command{
 		Use:     "status [HOST...]",
 		Short:   "Show the fleet, or everything about a host",
@@ -73,9 +73,9 @@ func newStatus(f *factory) *cobra.Command {
 	flags.BoolVarP(&o.allNamespaces, "all-namespaces", "A", false, "Show the hosts of all namespaces")
 	flags.BoolVarP(&o.watch, "watch", "w", false, "Go on and show changes until interrupted")
 	flags.DurationVar(&o.staleAfter, "stale-after", o.staleAfter, "Point out hosts that were not seen for so long; 0 for never")
-	o.print.AddFlags(cmd)
+	o.format.AddFlags(cmd)
 	if output := flags.Lookup("output"); output != nil {
-		output.Usage = "Output format. One of: (" + strings.Join(append(o.print.AllowedFormats(), wideOutput), ", ") + ")."
+		output.Usage = "Output format. One of: (" + strings.Join(append(o.format.AllowedFormats(), wideOutput), ", ") + ")."
 	}
 	return cmd
 }
@@ -92,9 +92,9 @@ func (o *statusOptions) validate() error {
 	}
 	if !o.asText() {
 		if o.watch {
-			return usagef("--watch cannot be combined with -o %s; use: kubectl get hosts --watch -o %s", *o.print.OutputFormat, *o.print.OutputFormat)
+			return usagef("--watch cannot be combined with -o %s; use: kubectl get hosts --watch -o %s", *o.format.OutputFormat, *o.format.OutputFormat)
 		}
-		if _, err := o.print.ToPrinter(); err != nil {
+		if _, err := o.format.ToPrinter(); err != nil {
 			return usagef("%w", err)
 		}
 	}
@@ -103,10 +103,10 @@ func (o *statusOptions) validate() error {
 
 // asText says whether the output is ours, not that of a printer of kubectl.
 func (o *statusOptions) asText() bool {
-	return (*o.print.OutputFormat == "" && *o.print.TemplatePrinterFlags.TemplateArgument == "") || o.wide()
+	return (*o.format.OutputFormat == "" && *o.format.TemplatePrinterFlags.TemplateArgument == "") || o.wide()
 }
 
-func (o *statusOptions) wide() bool { return *o.print.OutputFormat == wideOutput }
+func (o *statusOptions) wide() bool { return *o.format.OutputFormat == wideOutput }
 
 func (o *statusOptions) scope(a *api) scope {
 	s := scope{namespace: a.namespace, selector: o.selector}
@@ -171,7 +171,7 @@ func (o *statusOptions) choose(hosts *nfv1.HostList, namespace string) error {
 
 // printObjects prints as kubectl does: one object, or a List of v1.
 func (o *statusOptions) printObjects(hosts *nfv1.HostList) error {
-	printer, err := o.print.ToPrinter()
+	printer, err := o.format.ToPrinter()
 	if err != nil {
 		return err
 	}

@@ -68,7 +68,9 @@ func fleetTable(members []Member, o Options) table {
 		t.columns = slices.Insert(t.columns, 0, column{"NAMESPACE", 1})
 	}
 	if o.Wide {
-		t.columns = append(t.columns, column{"PLATFORM", 9}, column{"LIFECYCLE", 9}, column{"ROLLOUT", 9}, column{"WAVE", 9}, column{"OUTCOME", 9}, column{"STORE-PATH", 9})
+		for _, title := range []string{"PLATFORM", "LIFECYCLE", "ROLLOUT", "WAVE", "OUTCOME", "STORE-PATH"} {
+			t.columns = append(t.columns, column{title, 0})
+		}
 	}
 	for _, m := range members {
 		t.add(fleetRow(m, o)...)

@@ -6,6 +6,7 @@ package view
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -113,7 +114,7 @@ func waveTable(r *nfv1.Rollout, o Options) string {
 		}
 		state := waveState(r, w)
 		if w.StartedAt.IsZero() {
-			t.add(cell{clean(w.Name), plain}, state, cell{none, plain}, cell{none, plain}, cell{none, plain}, cell{none, plain}, cell{none, plain}, cell{none, plain}, cell{none, plain})
+			t.add(append([]cell{{clean(w.Name), plain}, state}, slices.Repeat([]cell{{none, plain}}, len(t.columns)-2)...)...)
 			continue
 		}
 		t.add(cell{clean(w.Name), plain}, state, number(w.Size), number(w.Assigned), number(w.InFlight), number(w.Succeeded), failed,

@@ -148,7 +148,8 @@ func waitingReasons(h *nfv1.Host, rollouts []nfv1.Rollout) []string {
 			continue
 		}
 		phase := cmp.Or(string(r.Status.Phase), string(nfv1.RolloutPhasePending))
-		text := fmt.Sprintf("rollout %s is to move it to release %s and has not assigned it yet: %s%s", r.Name, r.Spec.Release, phase, sentence(r.Status.Message))
+		text := fmt.Sprintf("rollout %s is to move it to release %s and has not assigned it yet: %s%s",
+			r.Name, r.Spec.Release, phase, sentence(r.Status.Message))
 		if i > 0 {
 			text = fmt.Sprintf("rollout %s waits until rollout %s, which is older and unfinished, lets the host go", r.Name, open[0].Name)
 		}
