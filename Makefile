@@ -104,7 +104,7 @@ lint: lint-go lint-shell ## Run all linters.
 
 .PHONY: lint-go
 lint-go: $(GOLANGCI_LINT) ## Lint the Go code of both modules, the API types by the Kubernetes API conventions.
-	failed=; \
+	@failed=; \
 	for module in $(MODULES); do \
 		echo "golangci-lint run in $$module"; \
 		(cd $$module && GOFLAGS="$$($(GO) env GOFLAGS) -trimpath" $(GOLANGCI_LINT) run ./...) || failed=1; \
@@ -131,13 +131,17 @@ test: test-unit test-integration ## Run all tests of both modules with the race 
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need no network, no root, no API server and no Nix.
-	for module in $(MODULES); do (cd $$module && $(GO_TEST) ./...); done
+	@for module in $(MODULES); do \
+		echo "go test in $$module"; \
+		(cd $$module && $(GO_TEST) ./...); \
+	done
 
 .PHONY: test-integration
 test-integration: $(ENVTEST_TARGET) ensure-nix ## Run the tests that need a real API server or real Nix.
-	for module in $(MODULES); do \
+	@for module in $(MODULES); do \
 		packages=$$(hack/integration-packages.sh $$module); \
 		[[ -n $$packages ]] || { echo "no integration tests in $$module"; continue; }; \
+		echo "go test -tags integration in $$module: $$packages"; \
 		(cd $$module && KUBEBUILDER_ASSETS=$(KUBEBUILDER_ASSETS) $(GO_TEST) \
 			-tags integration -p $(INTEGRATION_PARALLEL) -timeout $(INTEGRATION_TIMEOUT) $$packages); \
 	done
