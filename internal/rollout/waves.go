@@ -170,6 +170,9 @@ func (p *planner) finish() bool {
 	if n := len(p.assignments); n > 0 {
 		return p.phase(nfv1.RolloutPhaseProgressing, ReasonProgressing, "every wave is done; assigning %d offline hosts for their return", n)
 	}
+	if c.Assigned == 0 {
+		return p.phase(nfv1.RolloutPhaseFailed, ReasonNoHosts, "every target left before it was moved: %s", p.targetSummary())
+	}
 	late := ""
 	if c.Deferred > 0 {
 		late = fmt.Sprintf("; %d offline hosts converge when they return", c.Deferred)

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The NixFleet Authors.
+
+package rollout
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
+)
+
+// world is a namespace in memory: objects as the API server would store them, agents
+// that carry out assignments, and a clock that stands still until told. Tests change it
+// step by step; checks looks at every decision before it is carried out.
+type world struct {
+	now      time.Time
+	window   time.Duration
+	hosts    []*nfv1.Host
+	rollouts []*nfv1.Rollout
+	releases []*nfv1.Release
+
+	// broken are the store paths that hosts find unhealthy after activation; "host/path"
+	// breaks one host only.
+	broken map[string]bool
+
+	// checks are called with every decision.
+	checks func(ro *nfv1.Rollout, d Decision)
+}
+
+const testWindow = 180 * time.Second
+
+func newWorld(hosts ...string) *world {
+	w := &world{
+		now:    time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC),
+		window: testWindow,
+		broken: map[string]bool{},
+	}
+	for _, n := range hosts {
+		w.addHost(n, nil)
+	}
+	return w
+}
+
+func hostNames(n int) []string {
+	out := make([]string, n)
+	for i := range out {
+		out[i] = fmt.Sprintf("host-%03d", i)
+	}
+	return out
+}
+
+func (w *world) stamp() metav1.Time { return metav1.NewTime(w.now.Truncate(time.Second)) }
+
+// addHost adds an active host that is online, healthy and runs a system of its own.
+func (w *world) addHost(name string, labels map[string]string) *nfv1.Host {
+	h := &nfv1.Host{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "fleet", UID: types.UID("uid-" + name), Labels: labels, ResourceVersion: "1"},
+		Spec:       nfv1.HostSpec{Platform: nfv1.PlatformX8664Linux, Lifecycle: nfv1.LifecycleActive},
+		Status: nfv1.HostStatus{
+			Phase:   nfv1.HostPhaseIdle,
+			Running: &nfv1.SystemGeneration{StorePath: storePath("factory", name)},
+		},
+	}
+	w.hosts = append(w.hosts, h)
+	w.setCondition(h, nfv1.ConditionOnline, metav1.ConditionTrue, nfv1.ReasonLeaseRenewed)
+	w.setCondition(h, nfv1.ConditionHealthy, metav1.ConditionTrue, nfv1.ReasonUpToDate)
+	return h
+}
+
+func (w *world) host(name string) *nfv1.Host {
+	for _, h := range w.hosts {
+		if h.Name == name {
+			return h
+		}
+	}
+	panic("no host " + name)
+}
+
+func (w *world) setCondition(h *nfv1.Host, kind string, status metav1.ConditionStatus, reason string) {
+	meta.SetStatusCondition(&h.Status.Conditions, metav1.Condition{Type: kind, Status: status, Reason: reason, LastTransitionTime: w.stamp()})
+}
+
+func (w *world) setOnline(name string, online bool) {
+	status, reason := metav1.ConditionUnknown, nfv1.ReasonLeaseExpired
+	if online {
+		status, reason = metav1.ConditionTrue, nfv1.ReasonLeaseRenewed
+	}
+	w.setCondition(w.host(name), nfv1.ConditionOnline, status, reason)
+}
+
+// storePath is a store path that tells the release and the host apart.
+func storePath(release, host string) nfv1.StorePath {
+	return nfv1.StorePath(fmt.Sprintf("/nix/store/%032d-nixos-system-%s-%s", len(release)+len(host), host, release))
+}
+
+// addRelease adds a verified release with a closure for every host that exists.
+func (w *world) addRelease(name string) *nfv1.Release {
+	rel := &nfv1.Release{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "fleet", UID: types.UID(fmt.Sprintf("uid-%s-%d", name, len(w.releases))), Generation: 1},
+		Spec: nfv1.ReleaseSpec{
+			Caches: []nfv1.BinaryCache{{URL: "https://cache.example.org"}},
+			Hosts:  map[string]nfv1.StorePath{},
+			Source: &nfv1.ReleaseSource{LastModified: w.stamp()},
+		},
+	}
+	for _, h := range w.hosts {
+		rel.Spec.Hosts[h.Name] = storePath(name, h.Name)
+	}
+	rel.Status.ObservedGeneration = 1
+	meta.SetStatusCondition(&rel.Status.Conditions, metav1.Condition{Type: nfv1.ConditionVerified, Status: metav1.ConditionTrue, Reason: nfv1.ReasonVerified})
+	w.releases = append(w.releases, rel)
+	return rel
+}
+
+// addRollout adds a rollout with the defaults of the API and the changes of mutate.
+func (w *world) addRollout(name, release string, mutate func(*nfv1.RolloutSpec)) *nfv1.Rollout {
+	ro := &nfv1.Rollout{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: name, Namespace: "fleet", UID: types.UID(fmt.Sprintf("uid-%s-%d", name, len(w.rollouts))),
+			Generation: 1, CreationTimestamp: w.stamp(),
+		},
+		Spec: nfv1.RolloutSpec{
+			Release: release, Selector: &nfv1.HostSelector{},
+			Strategy:  nfv1.RolloutStrategy{Type: nfv1.StrategyAllAtOnce},
+			OnFailure: nfv1.OnFailurePause, HostTimeoutSeconds: 1800,
+			OfflinePolicy: nfv1.OfflinePolicyDefer, OlderRelease: nfv1.OlderReleaseBlock,
+			State: nfv1.RolloutStateRunning, Attempt: 1,
+		},
+		Status: nfv1.RolloutStatus{ObservedGeneration: -1},
+	}
+	if mutate != nil {
+		mutate(&ro.Spec)
+	}
+	w.rollouts = append(w.rollouts, ro)
+	return ro
+}
+
+// snapshot is a deep copy of the world, so that a planner that writes to its input, or
+// keeps something between runs, is found out.
+func (w *world) snapshot(ro *nfv1.Rollout) Snapshot {
+	s := Snapshot{Rollout: ro.DeepCopy(), OfflineWindow: w.window, Releases: map[types.UID]*nfv1.Release{}}
+	for _, h := range w.hosts {
+		s.Hosts = append(s.Hosts, h.DeepCopy())
+	}
+	for _, r := range w.rollouts {
+		s.Rollouts = append(s.Rollouts, r.DeepCopy())
+	}
+	for _, r := range w.releases {
+		c := r.DeepCopy()
+		s.Releases[r.UID] = c
+		if r.Name == ro.Spec.Release {
+			s.Release = c
+		}
+	}
+	return s
+}
+
+// plan plans a rollout and carries out the first writes of the decision, or all of them
+// if writes is negative. It answers the decision.
+func (w *world) plan(ro *nfv1.Rollout, writes int) Decision {
+	d := Plan(w.snapshot(ro), w.now)
+	if w.checks != nil {
+		w.checks(ro, d)
+	}
+	if writes == 0 {
+		return d
+	}
+	ro.Status = *d.Status.DeepCopy()
+	for i, a := range d.Assignments {
+		if writes > 0 && i >= writes-1 {
+			break
+		}
+		h := w.host(a.Host.Name)
+		h.Spec.Desired = a.Desired.DeepCopy()
+		h.Generation++
+	}
+	return d
+}
+
+// planAll plans every rollout once, oldest first.
+func (w *world) planAll() {
+	for _, ro := range w.rollouts {
+		w.plan(ro, -1)
+	}
+}
+
+// agent lets the agent of a host do one thing: begin an assignment, or end the one that
+// it has begun. It answers false when there is nothing to do.
+func (w *world) agent(h *nfv1.Host) bool {
+	d := h.Spec.Desired
+	if d == nil || !isOnline(h) || d.Intent == nfv1.IntentNone && h.Status.ObservedRevision >= d.Revision {
+		return false
+	}
+	if h.Status.ObservedRevision < d.Revision {
+		h.Status.ObservedRevision = d.Revision
+		if d.Intent != nfv1.IntentNone {
+			h.Status.Phase = nfv1.HostPhaseFetching
+			h.Status.Attempt = &nfv1.HostAttempt{Revision: d.Revision, StorePath: d.StorePath, RolloutUID: d.Rollout.UID}
+		}
+		return true
+	}
+	if h.Status.Attempt == nil || h.Status.Attempt.Revision != d.Revision || h.Status.Attempt.Outcome != "" {
+		return false
+	}
+	h.Status.Phase = nfv1.HostPhaseIdle
+	if w.broken[string(d.StorePath)] || w.broken[h.Name] {
+		h.Status.Attempt.Outcome, h.Status.Attempt.Reason = nfv1.AttemptRolledBack, nfv1.ReasonHealthCheckFailed
+		h.Status.Attempt.Message = "health check web did not pass within 30 s"
+		return true
+	}
+	h.Status.Attempt.Outcome, h.Status.Attempt.Reason = nfv1.AttemptSucceeded, nfv1.ReasonCompleted
+	h.Status.Running = &nfv1.SystemGeneration{StorePath: d.StorePath}
+	return true
+}
+
+// settle plans and lets agents work until nothing changes any more.
+func (w *world) settle() {
+	for range 1000 {
+		before := w.fingerprint()
+		w.planAll()
+		for _, h := range w.hosts {
+			w.agent(h)
+		}
+		if w.fingerprint() == before {
+			return
+		}
+	}
+	panic("the world does not come to rest")
+}
+
+func (w *world) fingerprint() string {
+	data, err := json.Marshal([]any{w.rollouts, w.hosts})
+	if err != nil {
+		panic(err)
+	}
+	return string(data)
+}
+
+func (w *world) advance(d time.Duration) { w.now = w.now.Add(d) }
+
+// running are the names of the hosts that run a release.
+func (w *world) running(release string) []string {
+	var out []string
+	for _, h := range w.hosts {
+		if h.Status.Running.StorePath == storePath(release, h.Name) {
+			out = append(out, h.Name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
