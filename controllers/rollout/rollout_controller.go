@@ -75,7 +75,8 @@ func (r *Reconciler) log(ctx context.Context, ro *nfv1.Rollout, d rollout.Decisi
 		l.Info("Planned", "phase", d.Status.Phase, "reason", d.Notes[0].Reason, "message", d.Status.Message)
 	}
 	for _, a := range d.Assignments {
-		l.Info("Assigning", "host", a.Host.Name, "intent", a.Desired.Intent, "wave", a.Desired.Wave, "revision", a.Desired.Revision, "storePath", a.Desired.StorePath)
+		l.Info("Assigning", "host", a.Host.Name, "intent", a.Desired.Intent, "wave", a.Desired.Wave,
+			"revision", a.Desired.Revision, "storePath", a.Desired.StorePath)
 	}
 	for _, n := range d.Notes[1:] {
 		l.V(1).Info("Held", "host", n.Host, "wave", n.Wave, "reason", n.Reason, "message", n.Message)

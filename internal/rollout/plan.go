@@ -190,10 +190,6 @@ func (p *planner) lookAtDeadlines() {
 	}
 }
 
-func (p *planner) note(reason, format string, args ...any) {
-	p.notes = append(p.notes, Note{Reason: reason, Message: fmt.Sprintf(format, args...)})
-}
-
 func (p *planner) hostNote(v *hostView, reason, format string, args ...any) {
 	p.notes = append(p.notes, Note{Wave: v.wave, Host: v.host.Name, Reason: reason, Message: fmt.Sprintf(format, args...)})
 }

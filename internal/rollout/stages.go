@@ -101,7 +101,8 @@ func (p *planner) stageFailures() bool {
 		return p.phase(nfv1.RolloutPhasePaused, ReasonTooManyFailures,
 			why+"; %d in flight. Raise attempt to try the failed hosts again, raise failureThreshold to go on without them, or cancel", st.Name, st.Failed, st.Size, st.Threshold, n)
 	case n > 0:
-		return p.phase(nfv1.RolloutPhaseProgressing, ReasonTooManyFailures, why+"; %d in flight finish, then every host is sent back", st.Name, st.Failed, st.Size, st.Threshold, n)
+		return p.phase(nfv1.RolloutPhaseProgressing, ReasonTooManyFailures,
+			why+"; %d in flight finish, then every host is sent back", st.Name, st.Failed, st.Size, st.Threshold, n)
 	default:
 		return p.revert()
 	}
