@@ -50,7 +50,7 @@ func Run(ctx context.Context, o *options.Options, log logr.Logger) (err error) {
 		return err
 	}
 
-	p := &plane{dir: dir, listeners: open, certificates: certificates, notifier: takeNotifier(log), log: log}
+	p := &plane{options: o, dir: dir, listeners: open, certificates: certificates, notifier: takeNotifier(log), log: log}
 	p.stack = stack.New(ctx, log)
 	defer func() { err = errors.Join(err, p.stop()) }()
 	if err := p.start(); err != nil && p.stack.Context().Err() == nil {
@@ -64,6 +64,7 @@ func Run(ctx context.Context, o *options.Options, log logr.Logger) (err error) {
 
 // plane is a control plane while it runs.
 type plane struct {
+	options      *options.Options
 	dir          *datadir.Dir
 	listeners    *listeners
 	certificates *pki.Bundle
@@ -94,7 +95,7 @@ func (p *plane) start() error {
 	if err := p.startControllers(ctx, api.Loopback()); err != nil {
 		return err
 	}
-	if err := p.startManager(ctx); err != nil {
+	if err := p.startManager(); err != nil {
 		return err
 	}
 	p.announce(time.Since(begin))

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"time"
 
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -18,6 +19,7 @@ const (
 	defaultBindAddress    = "127.0.0.1"
 	defaultSecurePort     = 6443
 	defaultGatewayAddress = "127.0.0.1:8443"
+	defaultOfflineAfter   = 3 * time.Minute
 )
 
 // Options is the configuration of a control plane.
@@ -38,6 +40,12 @@ type Options struct {
 	// GatewayNames are further names and IP addresses under which hosts reach
 	// the gateway; they get into its certificate.
 	GatewayNames []string
+
+	// HostOfflineAfter is how long a host may be silent before it counts as offline.
+	HostOfflineAfter time.Duration
+
+	// MetricsAddress serves Prometheus metrics over plain HTTP; "0" does not.
+	MetricsAddress string
 }
 
 // New returns options with the defaults: only this machine can connect.
@@ -46,6 +54,9 @@ func New() *Options {
 		BindAddress:    defaultBindAddress,
 		SecurePort:     defaultSecurePort,
 		GatewayAddress: defaultGatewayAddress,
+
+		HostOfflineAfter: defaultOfflineAfter,
+		MetricsAddress:   "0",
 	}
 }
 
@@ -64,6 +75,10 @@ func (o *Options) AddFlags(flags *pflag.FlagSet) {
 		"host:port on which the gateway listens for agents; port 0 takes a free one")
 	flags.StringArrayVar(&o.GatewayNames, "gateway-name", nil,
 		"another DNS name or IP address under which hosts reach the gateway, for its certificate; may be repeated")
+	flags.DurationVar(&o.HostOfflineAfter, "host-offline-after", o.HostOfflineAfter,
+		"how long the Lease of a host may stand still before the host counts as offline; agents renew it once a minute")
+	flags.StringVar(&o.MetricsAddress, "metrics-bind-address", o.MetricsAddress,
+		`address that serves Prometheus metrics over plain HTTP, such as 127.0.0.1:8080; "0" for none`)
 }
 
 // Validate reports everything that is wrong, each with the flag that says it.
