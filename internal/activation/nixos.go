@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The NixFleet Authors.
+
+package activation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"k8s.io/utils/clock"
+
+	"github.com/nixfleet/nixfleet/internal/nix"
+)
+
+const (
+	// exitLocked is what switch-to-configuration answers while another one runs.
+	exitLocked = 11
+
+	firstRetry = time.Second
+	lastRetry  = 15 * time.Second
+)
+
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
+
+// NixOS activates systems of NixOS on the host whose file system begins at Root.
+type NixOS struct {
+	// Root is where the host's file system begins.
+	Root string
+
+	// Runner runs the programs; see NewRunner.
+	Runner Runner
+
+	// LogDir is where the output of each activation is kept. Empty: nowhere.
+	LogDir string
+
+	// Clock times the waiting for another activation to end. Default: the real one.
+	Clock clock.Clock
+}
+
+// Test makes path the running system and leaves the profile and the boot default alone.
+// The id tells attempts apart in names of units and logs. The error wraps fs.ErrNotExist
+// if the system has no program for it. While another activation holds the lock it is
+// tried again, within timeout.
+func (a *NixOS) Test(ctx context.Context, path nix.StorePath, timeout time.Duration, id string) (Result, error) {
+	return a.run(ctx, path, timeout, action{name: "test", verb: "test", id: id})
+}
+
+// TestUnchecked is Test without the system's own checks beforehand, for going back: what
+// inhibits a switch inhibits its reversal, too.
+func (a *NixOS) TestUnchecked(ctx context.Context, path nix.StorePath, timeout time.Duration, id string) (Result, error) {
+	return a.run(ctx, path, timeout, action{name: "rollback", verb: "test", id: id, env: []string{"NIXOS_NO_CHECK=1"}})
+}
+
+// Boot makes path, which has to be in the profile, the boot default. The boot loader
+// itself is not installed anew.
+func (a *NixOS) Boot(ctx context.Context, path nix.StorePath, timeout time.Duration, id string) (Result, error) {
+	return a.run(ctx, path, timeout, action{name: "boot", verb: "boot", id: id})
+}
+
+// Running is the system that runs, and its specialisation if one does. Both are empty if
+// none was ever activated.
+func (a *NixOS) Running() (nix.StorePath, string, error) {
+	return a.system("run/current-system")
+}
+
+// Booted is the system that the host was booted into. Empty if it was not booted into any.
+func (a *NixOS) Booted() (nix.StorePath, error) {
+	path, _, err := a.system("run/booted-system")
+	return path, err
+}
+
+func (a *NixOS) system(link string) (nix.StorePath, string, error) {
+	link = filepath.Join(a.Root, link)
+	target, err := os.Readlink(link)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", "", nil
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("read which system runs: %w", err)
+	}
+	base, specialisation, special := strings.Cut(target, "/specialisation/")
+	path, err := nix.ParseStorePath(base)
+	if err == nil && special && (specialisation == "" || strings.Contains(specialisation, "/")) {
+		err = fmt.Errorf("%q does not name a specialisation", target)
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("%s does not lead to a system: %w", link, err)
+	}
+	return path, specialisation, nil
+}
+
+type action struct {
+	name, verb, id string
+	env            []string
+}
+
+func (a *NixOS) run(ctx context.Context, path nix.StorePath, timeout time.Duration, act action) (Result, error) {
+	command, err := a.command(path, timeout, act)
+	if err != nil {
+		return Result{ExitCode: -1}, fmt.Errorf("%s %s: %w", act.name, path, err)
+	}
+	c := a.Clock
+	if c == nil {
+		c = clock.RealClock{}
+	}
+	end := c.Now().Add(timeout)
+	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+		result, err := a.Runner.Run(ctx, command)
+		if err != nil {
+			return result, fmt.Errorf("%s %s: %w", act.name, path, err)
+		}
+		left := end.Sub(c.Now()) - wait
+		if result.ExitCode != exitLocked || result.TimedOut || left <= 0 {
+			return result, nil
+		}
+		select {
+		case <-ctx.Done():
+			return result, fmt.Errorf("%s %s: another activation holds the lock: %w", act.name, path, context.Cause(ctx))
+		case <-c.After(wait):
+		}
+		command.Timeout = left
+	}
+}
+
+func (a *NixOS) command(path nix.StorePath, timeout time.Duration, act action) (Command, error) {
+	if timeout <= 0 {
+		return Command{}, fmt.Errorf("a timeout of %s leaves no time to activate", timeout)
+	}
+	if !idPattern.MatchString(act.id) {
+		return Command{}, fmt.Errorf("%q cannot be part of the name of a unit", act.id)
+	}
+	closure := nix.OpenClosure(a.Root, path)
+	has, err := closure.HasSwitchToConfiguration()
+	if err != nil {
+		return Command{}, err
+	}
+	program := closure.SwitchProgram()
+	if !has {
+		return Command{}, &fs.PathError{Op: "activate with", Path: program, Err: fs.ErrNotExist}
+	}
+	name := act.name + "-" + act.id
+	command := Command{
+		Program: program,
+		Args:    []string{act.verb},
+		Env:     append([]string{"NIXOS_INSTALL_BOOTLOADER=0"}, act.env...),
+		Timeout: timeout,
+		Unit:    "nixfleet-" + name + ".service",
+	}
+	if a.LogDir != "" {
+		command.Log = filepath.Join(a.LogDir, name+".log")
+	}
+	return command, nil
+}

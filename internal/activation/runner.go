@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The NixFleet Authors.
+
+package activation
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/nixfleet/nixfleet/internal/process"
+)
+
+const (
+	maxLog    = 1 << 20
+	maxOutput = 2 << 10
+
+	defaultGrace = 10 * time.Second
+
+	// standardPath has what a system may call before its own wrapper sets a path.
+	standardPath = "PATH=/run/wrappers/bin:/run/current-system/sw/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+)
+
+// Runner runs a command to its end.
+type Runner interface {
+	// Run waits until the command and all its processes have ended. An exit code other
+	// than 0 and a timeout are no errors.
+	Run(ctx context.Context, c Command) (Result, error)
+}
+
+// Command is a program of a system.
+type Command struct {
+	// Program is its file.
+	Program string
+
+	// Args stand behind the program's name.
+	Args []string
+
+	// Env is added to a PATH of standard directories; nothing else is inherited.
+	Env []string
+
+	// Timeout is how long it may run before it is stopped. Zero: no limit.
+	Timeout time.Duration
+
+	// Log is the file that gets the output, at most 1 MiB of it. Empty: none.
+	Log string
+
+	// Unit is the name of the systemd service, with its suffix.
+	Unit string
+}
+
+// Result is how a command ended.
+type Result struct {
+	// ExitCode is its exit code; -1 if a signal ended it.
+	ExitCode int
+
+	// TimedOut tells that it was stopped because its time was over.
+	TimedOut bool
+
+	// Output is the end of what it printed, at most 2 KiB.
+	Output string
+}
+
+// DirectRunner runs a command as a child in a session of its own. The end of its context
+// ends the command.
+type DirectRunner struct {
+	// Grace is how long a command may take to end by itself when its time is over.
+	// Default: 10 s.
+	Grace time.Duration
+}
+
+// Run implements Runner.
+func (r *DirectRunner) Run(ctx context.Context, c Command) (Result, error) {
+	file, err := openLog(c.Log)
+	if err != nil {
+		return Result{ExitCode: -1}, err
+	}
+	capture := process.NewCapture(maxOutput, file, maxLog)
+	grace := r.Grace
+	if grace == 0 {
+		grace = defaultGrace
+	}
+	out, err := process.Run(ctx, process.Spec{
+		Path: c.Program, Args: c.Args, Env: environment(c.Env),
+		Output: capture, Timeout: c.Timeout, Grace: grace,
+	})
+	if closeErr := file.Close(); err == nil && closeErr != nil {
+		err = fmt.Errorf("close the log of %s: %w", c.Program, closeErr)
+	}
+	return Result{ExitCode: out.ExitCode, TimedOut: out.TimedOut, Output: capture.Tail()}, err
+}
+
+// openLog makes the log anew: the one of an earlier try would pass for this one's.
+func openLog(name string) (*os.File, error) {
+	if name == "" {
+		name = os.DevNull
+	} else if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		return nil, fmt.Errorf("make the directory for logs: %w", err)
+	}
+	file, err := os.OpenFile(name, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the log: %w", err)
+	}
+	return file, nil
+}
+
+func environment(env []string) []string {
+	base := []string{standardPath}
+	// Without it the messages of a system's programs lose their characters.
+	if locales, ok := os.LookupEnv("LOCALE_ARCHIVE"); ok {
+		base = append(base, "LOCALE_ARCHIVE="+locales)
+	}
+	return append(base, env...)
+}
