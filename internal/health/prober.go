@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The NixFleet Authors.
+
+package health
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"path"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"k8s.io/utils/clock"
+
+	"github.com/nixfleet/nixfleet/internal/nix"
+	"github.com/nixfleet/nixfleet/internal/process"
+)
+
+const (
+	maxTry      = 10 * time.Second
+	retryEvery  = time.Second
+	maxMessage  = 256
+	maxExecTail = 2 << 10
+	minimalPath = "PATH=/run/current-system/sw/bin:/usr/bin:/bin"
+)
+
+// Result is what a check said.
+type Result struct {
+	Name    string
+	Healthy bool
+
+	// Message is why it is not healthy, at most 256 bytes.
+	Message string
+}
+
+// Prober runs health checks on the host whose file system begins at Root.
+type Prober struct {
+	// Root is where commands are looked for.
+	Root string
+
+	// Clock times tries and timeouts. Default: the real one.
+	Clock clock.WithTicker
+}
+
+// Once runs each check once, all at the same time. A try may take its check's timeout,
+// at most 10 s. The results are in the order of the checks.
+func (p *Prober) Once(ctx context.Context, checks []Check) []Result {
+	return each(checks, func(c Check) Result { return p.try(ctx, c, c.timeout()) })
+}
+
+// UntilHealthy tries each check every second until it passes or its timeout, from now
+// on, is over. It returns when all have an answer or ctx ends.
+func (p *Prober) UntilHealthy(ctx context.Context, checks []Check) []Result {
+	return each(checks, func(c Check) Result { return p.untilHealthy(ctx, c) })
+}
+
+func each(checks []Check, run func(Check) Result) []Result {
+	results := make([]Result, len(checks))
+	var wg sync.WaitGroup
+	for i, c := range checks {
+		wg.Go(func() { results[i] = run(c) })
+	}
+	wg.Wait()
+	return results
+}
+
+func (p *Prober) clock() clock.WithTicker {
+	if p.Clock == nil {
+		return clock.RealClock{}
+	}
+	return p.Clock
+}
+
+func (p *Prober) untilHealthy(ctx context.Context, c Check) Result {
+	clk := p.clock()
+	end := clk.Now().Add(c.timeout())
+	tick := clk.NewTicker(retryEvery)
+	defer tick.Stop()
+	for {
+		result := p.try(ctx, c, end.Sub(clk.Now()))
+		if result.Healthy || !c.known() || ctx.Err() != nil || !clk.Now().Add(retryEvery).Before(end) {
+			return result
+		}
+		select {
+		case <-ctx.Done():
+			return result
+		case <-tick.C():
+		}
+	}
+}
+
+func (c Check) timeout() time.Duration {
+	if c.Timeout <= 0 {
+		return defaultTimeout
+	}
+	return c.Timeout
+}
+
+func (c Check) known() bool {
+	return c.Type == typeHTTP && c.HTTP != nil || c.Type == typeTCP && c.TCP != nil || c.Type == typeExec && c.Exec != nil
+}
+
+func (p *Prober) try(ctx context.Context, c Check, timeout time.Duration) Result {
+	timeout = min(timeout, maxTry)
+	tctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err := p.probe(tctx, c, timeout)
+	if err != nil {
+		return Result{Name: c.Name, Message: shorten(err.Error())}
+	}
+	return Result{Name: c.Name, Healthy: true}
+}
+
+func (p *Prober) probe(ctx context.Context, c Check, timeout time.Duration) error {
+	switch {
+	case !c.known():
+		return fmt.Errorf("this agent cannot run checks of type %s yet", c.Type)
+	case c.Type == typeHTTP:
+		return probeHTTP(ctx, *c.HTTP, dialer(c.LoopbackOnly))
+	case c.Type == typeTCP:
+		return probeTCP(ctx, *c.TCP, dialer(c.LoopbackOnly))
+	case c.LoopbackOnly:
+		return fmt.Errorf("a command can come only from the system itself")
+	default:
+		return p.probeExec(ctx, *c.Exec, timeout)
+	}
+}
+
+// dialer refuses at the moment of connecting, when names are resolved.
+func dialer(loopbackOnly bool) *net.Dialer {
+	d := &net.Dialer{}
+	if loopbackOnly {
+		d.Control = func(_, address string, _ syscall.RawConn) error {
+			to, err := netip.ParseAddrPort(address)
+			if err != nil || !to.Addr().Unmap().IsLoopback() {
+				return fmt.Errorf("%s is not an address of this host's loopback", address)
+			}
+			return nil
+		}
+	}
+	return d
+}
+
+func probeTCP(ctx context.Context, c TCP, d *net.Dialer) error {
+	conn, err := d.DialContext(ctx, "tcp", c.Address)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+func probeHTTP(ctx context.Context, c HTTP, d *net.Dialer) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL, nil)
+	if err != nil {
+		return err
+	}
+	client := &http.Client{
+		// No proxy: it would answer for the host.
+		Transport: &http.Transport{
+			DialContext:            d.DialContext,
+			DisableKeepAlives:      true,
+			MaxResponseHeaderBytes: 64 << 10,
+			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: c.SkipTLSVerify}, //nolint:gosec // The check asks for it.
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	want := c.ExpectedStatus
+	if want == 0 {
+		want = http.StatusOK
+	}
+	// The body is not read.
+	if err := response.Body.Close(); err != nil {
+		return err
+	}
+	if response.StatusCode != want {
+		return fmt.Errorf("%s answered with status %d instead of %d", c.URL, response.StatusCode, want)
+	}
+	return nil
+}
+
+func (p *Prober) probeExec(ctx context.Context, c Exec, timeout time.Duration) error {
+	argv0 := ""
+	if len(c.Argv) > 0 {
+		argv0 = c.Argv[0]
+	}
+	if !strings.HasPrefix(argv0, nix.StoreDir+"/") || path.Clean(argv0) != argv0 {
+		return fmt.Errorf("the program %q is not a path in %s", argv0, nix.StoreDir)
+	}
+	program, err := nix.ResolveInStore(p.Root, argv0)
+	if err != nil {
+		return fmt.Errorf("find the program: %w", err)
+	}
+	capture := process.NewCapture(maxExecTail, nil, 0)
+	out, err := process.Run(ctx, process.Spec{
+		Path: program, Args: c.Argv[1:], Env: []string{minimalPath}, Output: capture, Timeout: timeout,
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w; %s", err, capture.LastLine())
+	case out.TimedOut:
+		return fmt.Errorf("it did not end within %s; %s", timeout, capture.LastLine())
+	case out.ExitCode != 0:
+		return fmt.Errorf("it exited with %d; %s", out.ExitCode, capture.LastLine())
+	}
+	return nil
+}
+
+func shorten(s string) string {
+	s = strings.TrimRight(strings.ToValidUTF8(s, ""), "; ")
+	if len(s) > maxMessage {
+		s = strings.ToValidUTF8(s[:maxMessage-3], "") + "..."
+	}
+	return s
+}
