@@ -267,3 +267,20 @@ func (s *RealStore) prepareRoot(name string) (string, error) {
 	}
 	return link, nil
 }
+
+// Roots are the names of the garbage-collector roots that were made by Realise and
+// AddRoot.
+func (s *RealStore) Roots() ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(s.root, rootsDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list the garbage-collector roots: %w", err)
+	}
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names, nil
+}

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The NixFleet Authors.
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"k8s.io/utils/clock"
+
+	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
+)
+
+// Agent is a Machine that listens to the control plane.
+type Agent struct {
+	machine   *Machine
+	client    *Client
+	reports   *reports
+	clock     clock.WithTicker
+	heartbeat time.Duration
+	log       *slog.Logger
+	hosts     chan *nfv1.Host
+}
+
+// newAgent puts an agent together. The machine's Reporter is set here.
+func newAgent(m *Machine, c *Client, clk clock.WithTicker, heartbeat time.Duration, log *slog.Logger) *Agent {
+	r := newReports(c, clk, log)
+	m.Reporter = r
+	return &Agent{machine: m, client: c, reports: r, clock: clk, heartbeat: heartbeat, log: log, hosts: make(chan *nfv1.Host, 1)}
+}
+
+// run works until ctx ends. An activation in progress is left to the next start.
+func (a *Agent) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, f := range []func(context.Context){a.watch, a.beat, a.reports.run, a.reports.runEvents} {
+		wg.Go(func() { f(ctx) })
+	}
+	a.work(ctx)
+	wg.Wait()
+}
+
+// watch keeps the newest Host in the channel.
+func (a *Agent) watch(ctx context.Context) {
+	backoff := newBackoff()
+	for ctx.Err() == nil {
+		began := a.clock.Now()
+		err := a.client.Watch(ctx, func(h *nfv1.Host) {
+			backoff = newBackoff()
+			if h == nil {
+				a.log.Warn("There is no Host of this name; nothing is asked of this machine")
+				return
+			}
+			a.offer(h)
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		if a.clock.Since(began) < time.Minute {
+			a.log.Warn("The control plane is not heard", "error", err)
+		}
+		a.reports.sleep(ctx, backoff.Step())
+	}
+}
+
+// offer puts a Host into the channel, in place of one that nobody has taken.
+func (a *Agent) offer(h *nfv1.Host) {
+	a.reports.about(h)
+	for {
+		select {
+		case a.hosts <- h:
+			return
+		default:
+		}
+		select {
+		case <-a.hosts:
+		default:
+		}
+	}
+}
+
+// beat renews the Lease.
+func (a *Agent) beat(ctx context.Context) {
+	failing := false
+	for {
+		err := a.client.RenewLease(ctx, a.heartbeat, a.clock.Now())
+		if err != nil && ctx.Err() == nil && !failing {
+			a.log.Warn("The Lease could not be renewed; it is tried again", "error", err)
+		}
+		failing = err != nil
+		if !a.reports.sleep(ctx, jitter(a.heartbeat)) {
+			return
+		}
+	}
+}
+
+// jitter spreads a period by a tenth either way.
+func jitter(d time.Duration) time.Duration {
+	return d + time.Duration((rand.Float64()-0.5)*0.2*float64(d)) //nolint:gosec // spreads load, guards nothing
+}
+
+// restInterval is how often the running system is looked at while nothing is asked.
+const restInterval = 60 * time.Second
+
+// work carries out what Hosts ask, one after the other.
+func (a *Agent) work(ctx context.Context) {
+	m := a.machine
+	rest := a.clock.NewTimer(0)
+	defer rest.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case h := <-a.hosts:
+			first := m.host == nil
+			m.host = h
+			if first {
+				a.resume(ctx)
+				m.rest(ctx)
+				m.report(false)
+			}
+			a.handle(ctx, h)
+		case <-rest.C():
+			m.rest(ctx)
+			rest.Reset(jitter(min(restInterval, 15*a.heartbeat)))
+		}
+	}
+}
+
+func (a *Agent) resume(ctx context.Context) {
+	if err := a.machine.resume(ctx); err != nil && ctx.Err() == nil {
+		a.log.Error("Resume the open attempt", "error", err)
+	}
+}
+
+// handle does what a Host asks. A fetch is given up when something newer is asked; from
+// the activation on an attempt is brought to its end first.
+func (a *Agent) handle(ctx context.Context, h *nfv1.Host) {
+	m := a.machine
+	switch decide(m.journal, h) {
+	case orderNothing:
+		if h.Status.ObservedGeneration != h.Generation {
+			m.report(false)
+		}
+		return
+	case orderAcknowledge:
+		a.begin(h)
+		m.report(false)
+		return
+	}
+	if !a.begin(h) {
+		m.report(false)
+		return
+	}
+	mctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- m.move(mctx) }()
+	var newest *nfv1.Host
+	for {
+		select {
+		case newest = <-a.hosts:
+			if d := newest.Spec.Desired; d != nil && d.Revision > h.Spec.Desired.Revision && m.fetching.Load() {
+				cancel()
+			}
+		case err := <-done:
+			if err != nil && mctx.Err() == nil {
+				a.log.Error("The attempt stands", "error", err)
+			}
+			if newest != nil {
+				a.offer(newest)
+			}
+			return
+		}
+	}
+}
+
+func (a *Agent) begin(h *nfv1.Host) bool {
+	m := a.machine
+	if err := m.begin(h); err != nil {
+		m.problem = "nothing was changed: " + err.Error()
+		a.log.Error("Begin an attempt", "error", err)
+		return false
+	}
+	m.problem = ""
+	return true
+}
+
+// corrupt reports whether a journal was put aside.
+func corrupt(err error) bool {
+	var c *CorruptJournalError
+	return errors.As(err, &c)
+}

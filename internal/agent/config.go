@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The NixFleet Authors.
+
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"time"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/nixfleet/nixfleet/internal/nix"
+)
+
+// Config is the configuration of an agent: one file in YAML or JSON. Unknown keys are
+// refused.
+type Config struct {
+	// Server is the URL of the agent gateway, such as https://fleet.example.org:8443.
+	Server string `json:"server"`
+
+	// Namespace is the namespace of the Host. Default: default.
+	Namespace string `json:"namespace,omitempty"`
+
+	// HostName is the name of the Host. Default: the name of the machine.
+	HostName string `json:"hostName,omitempty"`
+
+	// CAFile holds the certificates that the gateway's certificate must lead to, in PEM.
+	// No others are trusted.
+	CAFile string `json:"caFile"`
+
+	// IdentityKeyFile is the private key of the host in OpenSSH format. It is made if it
+	// does not exist. Default: identity.key in the state directory.
+	IdentityKeyFile string `json:"identityKeyFile,omitempty"`
+
+	// TrustedPublicKeys are the keys whose signature on a system is obeyed. There is no
+	// default: this is what keeps a hijacked control plane from bringing its own.
+	TrustedPublicKeys []string `json:"trustedPublicKeys"`
+
+	// SubstitutionKeys are further keys that the rest of a closure may be signed with.
+	SubstitutionKeys []string `json:"substitutionKeys,omitempty"`
+
+	// Root is where the host's file system begins. Default: /.
+	Root string `json:"root,omitempty"`
+
+	// StateDir is where the agent keeps its journal. Default: var/lib/nixfleet below Root.
+	StateDir string `json:"stateDir,omitempty"`
+
+	// NixConfDir is the directory of nix.conf. Default: Nix's own.
+	NixConfDir string `json:"nixConfDir,omitempty"`
+
+	// Platform is the Nix system double of the machine. Default: this program's.
+	Platform string `json:"platform,omitempty"`
+
+	// Tags are the host's own tags, for people.
+	Tags []string `json:"tags,omitempty"`
+
+	// AllowMissingHostFile accepts systems without /etc/nixfleet/host.json.
+	AllowMissingHostFile bool `json:"allowMissingHostFile,omitempty"`
+
+	// HeartbeatSeconds is how often the Lease is renewed. Default: 60.
+	HeartbeatSeconds int `json:"heartbeatSeconds,omitempty"`
+
+	// LogLevel is debug, info, warn or error. Default: info.
+	LogLevel string `json:"logLevel,omitempty"`
+}
+
+// ReadConfig reads a configuration file and completes it with the defaults. The error
+// names everything that is wrong with it.
+func ReadConfig(path string) (Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("read the configuration: %w", err)
+	}
+	c, err := parseConfig(data)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return c, nil
+}
+
+func parseConfig(data []byte) (Config, error) {
+	var c Config
+	if err := yaml.UnmarshalStrict(data, &c); err != nil {
+		return Config{}, err
+	}
+	if err := c.complete(); err != nil {
+		return Config{}, err
+	}
+	return c, c.validate()
+}
+
+func (c *Config) complete() error {
+	setDefault(&c.Namespace, "default")
+	setDefault(&c.Root, "/")
+	setDefault(&c.StateDir, filepath.Join(c.Root, "var/lib/nixfleet"))
+	setDefault(&c.IdentityKeyFile, filepath.Join(c.StateDir, "identity.key"))
+	setDefault(&c.Platform, platforms[runtime.GOOS+"/"+runtime.GOARCH])
+	setDefault(&c.LogLevel, "info")
+	if c.HeartbeatSeconds == 0 {
+		c.HeartbeatSeconds = 60
+	}
+	if c.HostName == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("hostName is not set and the machine's name is not known: %w", err)
+		}
+		c.HostName = name
+	}
+	return nil
+}
+
+func setDefault(s *string, value string) {
+	if *s == "" {
+		*s = value
+	}
+}
+
+var platforms = map[string]string{
+	"linux/amd64": "x86_64-linux", "linux/arm64": "aarch64-linux",
+	"darwin/amd64": "x86_64-darwin", "darwin/arm64": "aarch64-darwin",
+}
+
+var (
+	nameForm  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+	levelForm = regexp.MustCompile(`^(debug|info|warn|error)$`)
+)
+
+// validate names everything that is wrong, so that one look is enough.
+func (c *Config) validate() error {
+	var errs []error
+	wrong := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	u, err := url.Parse(c.Server)
+	wrong(err == nil && u.Scheme == "https" && u.Host != "" && u.RawQuery == "" && u.User == nil, "server must be an https URL such as https://fleet.example.org:8443, not %q", c.Server)
+	wrong(c.CAFile != "", "caFile is required: the certificate that the gateway's certificate must lead to")
+	wrong(nameForm.MatchString(c.Namespace) && len(c.Namespace) <= 63, "namespace %q is not the name of a namespace", c.Namespace)
+	wrong(nameForm.MatchString(c.HostName) && len(c.HostName) <= 200, "hostName %q cannot be the name of a Host: lower-case letters, digits, '-' and '.'", c.HostName)
+	wrong(filepath.IsAbs(c.Root) && filepath.IsAbs(c.StateDir), "root and stateDir must be absolute paths")
+	wrong(c.HeartbeatSeconds >= 1 && c.HeartbeatSeconds <= 3600, "heartbeatSeconds must be from 1 to 3600, not %d", c.HeartbeatSeconds)
+	wrong(levelForm.MatchString(c.LogLevel), "logLevel must be debug, info, warn or error, not %q", c.LogLevel)
+	wrong(c.Platform != "", "platform is required on this machine")
+	wrong(len(c.Tags) <= 32, "at most 32 tags, not %d", len(c.Tags))
+	if _, err := nix.ParsePublicKeys(c.TrustedPublicKeys); err != nil {
+		errs = append(errs, fmt.Errorf("trustedPublicKeys: whose signature on a system is obeyed; there is no default: %w", err))
+	} else if _, err := c.innerKeys(); err != nil {
+		errs = append(errs, fmt.Errorf("substitutionKeys: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) innerKeys() (nix.PublicKeys, error) {
+	return nix.ParsePublicKeys(append(append([]string{}, c.TrustedPublicKeys...), c.SubstitutionKeys...))
+}
+
+func (c *Config) heartbeat() time.Duration { return time.Duration(c.HeartbeatSeconds) * time.Second }

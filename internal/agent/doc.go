@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The NixFleet Authors.
+
+// Package agent moves one host: it watches the host's Host object through the gateway,
+// fetches the system that is asked for, checks it with the host's own keys, activates
+// it, makes sure that it is healthy and can report, and only then commits it to the
+// system profile. When anything fails it goes back to what ran before.
+//
+// decide.go says what is to be done, as a pure function of the journal and the Host.
+// machine.go does it, one journalled step at a time: a step is written to disk before
+// it is taken, so that an agent that was killed knows where it was. Everything that
+// touches the machine is behind the interfaces of ports.go.
+//
+// How a system is activated is the business of internal/activation, what is healthy of
+// internal/health, what a store holds and who signed it of internal/nix.
+package agent

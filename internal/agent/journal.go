@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The NixFleet Authors.
+
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
+	"github.com/nixfleet/nixfleet/internal/nix"
+)
+
+const (
+	journalName = "journal.json"
+	maxHistory  = 10
+	maxJournal  = 1 << 20
+)
+
+// Journal is what the agent remembers. It is written before each step is taken.
+// Unknown fields are ignored, so that an older agent can read what a newer one wrote.
+type Journal struct {
+	// HostUID is the Host object that revisions count for.
+	HostUID types.UID `json:"hostUID,omitempty"`
+
+	// ObservedRevision is the highest revision of spec.desired that was taken up.
+	ObservedRevision int64 `json:"observedRevision,omitempty"`
+
+	// Open is the attempt in progress.
+	Open *OpenAttempt `json:"open,omitempty"`
+
+	// Last is the last attempt that ended.
+	Last *nfv1.HostAttempt `json:"last,omitempty"`
+
+	// History are the last attempts that ended, newest first.
+	History []nfv1.HostAttempt `json:"history,omitempty"`
+
+	// Good is the system of the last attempt that succeeded.
+	Good nix.StorePath `json:"good,omitempty"`
+}
+
+// OpenAttempt is an attempt in progress and what is needed to undo it.
+type OpenAttempt struct {
+	nfv1.HostAttempt
+
+	// Step is the step that is being taken.
+	Step nfv1.HostPhase `json:"step"`
+
+	// Since is when the step began.
+	Since time.Time `json:"since"`
+
+	// Previous is what ran before the attempt; empty if nothing did.
+	Previous nix.StorePath `json:"previous,omitempty"`
+
+	// PreviousProfile is the profile as it was before the attempt.
+	PreviousProfile nix.ProfileState `json:"previousProfile"`
+
+	// BootID is the boot of the machine in which the activation began.
+	BootID string `json:"bootID,omitempty"`
+
+	// Timeout is how long an activation may take.
+	Timeout time.Duration `json:"timeout"`
+}
+
+// JournalFile keeps the journal in a directory.
+type JournalFile struct {
+	dir string
+	now func() time.Time
+}
+
+// NewJournalFile returns the journal of a state directory.
+func NewJournalFile(dir string, now func() time.Time) *JournalFile {
+	return &JournalFile{dir: dir, now: now}
+}
+
+func (f *JournalFile) path() string { return filepath.Join(f.dir, journalName) }
+
+// CorruptJournalError says that a journal could not be read and was put aside.
+type CorruptJournalError struct {
+	// Kept is where it lies now.
+	Kept string
+
+	// Err says what is wrong with it.
+	Err error
+}
+
+// Error says what happened and where the file is.
+func (e *CorruptJournalError) Error() string {
+	return fmt.Sprintf("the journal could not be read and was put aside as %s: %v", e.Kept, e.Err)
+}
+
+// Unwrap gives access to what is wrong with the journal.
+func (e *CorruptJournalError) Unwrap() error { return e.Err }
+
+// Load reads the journal. One that does not exist is empty. One that cannot be read is
+// put aside and answered as empty, with a *CorruptJournalError.
+func (f *JournalFile) Load() (Journal, error) {
+	path := f.path()
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Journal{}, nil
+	}
+	if err != nil {
+		return Journal{}, fmt.Errorf("read the journal: %w", err)
+	}
+	j, err := decodeJournal(data)
+	if err == nil {
+		return j, nil
+	}
+	kept := fmt.Sprintf("%s.corrupt-%d", path, f.now().Unix())
+	if rerr := os.Rename(path, kept); rerr != nil {
+		return Journal{}, fmt.Errorf("put the unreadable journal aside: %w", errors.Join(err, rerr))
+	}
+	return Journal{}, &CorruptJournalError{Kept: kept, Err: err}
+}
+
+func decodeJournal(data []byte) (Journal, error) {
+	var j Journal
+	if len(data) > maxJournal {
+		return j, fmt.Errorf("it has %d bytes, more than %d", len(data), maxJournal)
+	}
+	if err := json.Unmarshal(data, &j); err != nil {
+		return Journal{}, err
+	}
+	if o := j.Open; o != nil {
+		for _, p := range []string{string(o.StorePath), string(o.Previous), string(o.PreviousProfile.Path)} {
+			if _, err := nix.ParseStorePath(p); p != "" && err != nil {
+				return Journal{}, err
+			}
+		}
+	}
+	return j, nil
+}
+
+// Save replaces the journal, so that after a loss of power either the old one or the
+// new one is there, whole.
+func (f *JournalFile) Save(j Journal) error {
+	data, err := json.MarshalIndent(j, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode the journal: %w", err)
+	}
+	if err := writeDurably(f.dir, journalName, data); err != nil {
+		return fmt.Errorf("write the journal: %w", err)
+	}
+	return nil
+}
+
+func writeDurably(dir, name string, data []byte) (err error) {
+	tmp, err := os.CreateTemp(dir, "."+name+"-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(tmp.Name()))
+		}
+	}()
+	if _, err := tmp.Write(data); err != nil {
+		return errors.Join(err, tmp.Close())
+	}
+	if err := tmp.Sync(); err != nil {
+		return errors.Join(err, tmp.Close())
+	}
+	if err := tmp.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp.Name(), filepath.Join(dir, name)); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// end closes the open attempt with an outcome.
+func (j *Journal) end(outcome nfv1.AttemptOutcome, reason, message string, at time.Time) {
+	a := j.Open.HostAttempt
+	a.Phases = append(a.Phases, phaseDuration(j.Open, at))
+	a.Outcome, a.Reason, a.Message, a.FinishedAt = outcome, reason, shorten(message, 512), stamp(at)
+	if outcome == nfv1.AttemptSucceeded {
+		j.Good = nix.StorePath(a.StorePath)
+	}
+	j.Open, j.Last = nil, &a
+	j.History = append([]nfv1.HostAttempt{a}, j.History...)
+	if len(j.History) > maxHistory {
+		j.History = j.History[:maxHistory]
+	}
+}
+
+// step moves the open attempt to its next step.
+func (j *Journal) step(to nfv1.HostPhase, at time.Time) {
+	j.Open.Phases = append(j.Open.Phases, phaseDuration(j.Open, at))
+	if len(j.Open.Phases) > 7 { // the API has room for 8
+		j.Open.Phases = j.Open.Phases[len(j.Open.Phases)-7:]
+	}
+	j.Open.Step, j.Open.Since = to, at
+}
+
+func phaseDuration(o *OpenAttempt, at time.Time) nfv1.PhaseDuration {
+	return nfv1.PhaseDuration{Phase: o.Step, Seconds: int64((max(at.Sub(o.Since), 0) + time.Second - 1) / time.Second)}
+}

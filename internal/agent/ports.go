@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The NixFleet Authors.
+
+package agent
+
+import (
+	"context"
+	"time"
+
+	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
+	"github.com/nixfleet/nixfleet/internal/activation"
+	"github.com/nixfleet/nixfleet/internal/health"
+	"github.com/nixfleet/nixfleet/internal/nix"
+)
+
+// Activator runs the programs of a system and tells which one runs. internal/activation
+// has the real one.
+type Activator interface {
+	Test(ctx context.Context, path nix.StorePath, timeout time.Duration, id string) (activation.Result, error)
+	TestUnchecked(ctx context.Context, path nix.StorePath, timeout time.Duration, id string) (activation.Result, error)
+	Boot(ctx context.Context, path nix.StorePath, timeout time.Duration, id string) (activation.Result, error)
+	Running() (nix.StorePath, string, error)
+	Booted() (nix.StorePath, error)
+}
+
+// Prober runs health checks. internal/health has the real one.
+type Prober interface {
+	Once(ctx context.Context, checks []health.Check) []health.Result
+	UntilHealthy(ctx context.Context, checks []health.Check) []health.Result
+}
+
+// Source is what brings a system to the host and says whether it may run here.
+type Source interface {
+	// Fetch brings the system into the store and keeps it there. It answers a *Refusal
+	// if the system may not run on this host, whatever is tried again.
+	Fetch(ctx context.Context, path nix.StorePath, caches []nfv1.CacheURL, progress func(nix.FetchProgress)) error
+
+	// Checks are the health checks that the system carries.
+	Checks(path nix.StorePath) ([]health.Check, error)
+
+	// Label is the system's label for people, empty if it has none.
+	Label(path nix.StorePath) string
+
+	// Forget lets the garbage collector take what Fetch kept, but for the given systems.
+	Forget(ctx context.Context, keep ...nix.StorePath) error
+}
+
+// Reporter carries reports to the control plane.
+type Reporter interface {
+	// Report takes the newest status. Soon says that it may wait for a better one.
+	Report(status nfv1.HostStatus, soon bool)
+
+	// Confirm delivers a status over a connection of its own, dialled now.
+	Confirm(ctx context.Context, status nfv1.HostStatus) error
+
+	// Reachable reports whether the last exchange with the control plane went well.
+	Reachable() bool
+
+	// Event records something that an operator should know.
+	Event(eventType, reason, note string)
+}
+
+// Refusal says that a system may not run on this host.
+type Refusal struct {
+	// Reason is a CamelCase word, such as UntrustedSignature.
+	Reason string
+
+	// Err says what is wrong.
+	Err error
+}
+
+// Error is the message of the error behind the refusal.
+func (r *Refusal) Error() string { return r.Err.Error() }
+
+// Unwrap gives access to the error behind the refusal.
+func (r *Refusal) Unwrap() error { return r.Err }

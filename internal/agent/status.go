@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The NixFleet Authors.
+
+package agent
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
+	"github.com/nixfleet/nixfleet/internal/health"
+)
+
+func stamp(t time.Time) metav1.Time { return metav1.NewTime(t.UTC().Truncate(time.Second)) }
+
+// shorten cuts a text to at most n bytes, which is at most n characters.
+func shorten(s string, n int) string {
+	s = strings.ToValidUTF8(strings.TrimSpace(s), "?")
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n-3], "") + "..."
+}
+
+func lastWords(output string) string {
+	lines := strings.Split(strings.TrimSpace(output), "\n")
+	if last := strings.TrimSpace(lines[len(lines)-1]); last != "" {
+		return "it said: " + shorten(last, 200)
+	}
+	return "it said nothing"
+}
+
+// record keeps the results of health checks with the revision and the system that they
+// were taken under.
+func (m *Machine) record(results []health.Result) {
+	running, _, _ := m.Activator.Running() //nolint:errcheck // without it the sample names no system and proves nothing
+	before := map[string]nfv1.HealthCheckResult{}
+	for _, r := range m.results {
+		before[r.Name] = r
+	}
+	m.results = nil
+	for _, r := range results {
+		out := nfv1.HealthCheckResult{
+			Name: r.Name, State: nfv1.HealthStateUnhealthy, Message: shorten(r.Message, 256),
+			Revision: m.journal.ObservedRevision, StorePath: nfv1.StorePath(running), Since: stamp(m.Clock.Now()),
+		}
+		if r.Healthy {
+			out.State, out.Message = nfv1.HealthStateHealthy, ""
+		}
+		if b := before[r.Name]; b.State == out.State && b.StorePath == out.StorePath {
+			out.Since = b.Since
+		}
+		m.results = append(m.results, out)
+	}
+	if m.results == nil {
+		m.results = []nfv1.HealthCheckResult{}
+	}
+}
+
+// healthy reports whether the last samples are all good. No sample is not healthy.
+func (m *Machine) healthy() bool { return m.results != nil && m.unhealthyMessage() == "" }
+
+func (m *Machine) unhealthyMessage() string {
+	var bad []string
+	for _, r := range m.results {
+		if r.State != nfv1.HealthStateHealthy {
+			bad = append(bad, fmt.Sprintf("%s: %s", r.Name, r.Message))
+		}
+	}
+	if len(bad) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d of %d health checks failed: %s", len(bad), len(m.results), strings.Join(bad, "; "))
+}
+
+// report sends the status as it is now. Soon says that it may wait a moment for a
+// better one: a step that takes no time is not reported on its own.
+func (m *Machine) report(soon bool) {
+	if m.host != nil {
+		m.Reporter.Report(m.status(), soon)
+	}
+}
+
+// status is the whole of what the agent has to say.
+func (m *Machine) status() nfv1.HostStatus {
+	s := nfv1.HostStatus{
+		ObservedGeneration: m.host.Generation,
+		ObservedRevision:   m.journal.ObservedRevision,
+		Phase:              nfv1.HostPhaseIdle,
+		History:            m.journal.History,
+		HealthChecks:       m.results,
+		Fetch:              m.fetch.Load(),
+		NodeInfo:           m.Info.DeepCopy(),
+		Attempt:            m.journal.Last,
+	}
+	if o := m.journal.Open; o != nil {
+		a := o.HostAttempt
+		s.Phase, s.Attempt = o.Step, &a
+	}
+	m.observe(&s)
+	m.conditions(&s)
+	return s
+}
+
+// observe reads the three independent facts: what runs, what was booted, and what the
+// profile names. What cannot be read is left out.
+func (m *Machine) observe(s *nfv1.HostStatus) {
+	if path, spec, err := m.Activator.Running(); err == nil && path != "" {
+		s.Running = &nfv1.SystemGeneration{StorePath: nfv1.StorePath(path), Specialisation: spec, Label: shorten(m.Source.Label(path), 255)}
+	}
+	if path, err := m.Activator.Booted(); err == nil && path != "" {
+		s.Booted = &nfv1.SystemGeneration{StorePath: nfv1.StorePath(path)}
+	}
+	if path, n, err := m.Profile.Current(context.Background()); err == nil && path != "" {
+		s.Profile = &nfv1.SystemGeneration{StorePath: nfv1.StorePath(path), Generation: n}
+		if s.Running != nil && s.Running.StorePath == s.Profile.StorePath {
+			s.Running.Generation = n
+		}
+	}
+}
+
+// conditions sums the status up. Times of transition are kept by the control plane's
+// stored conditions, which the watch brings back.
+func (m *Machine) conditions(s *nfv1.HostStatus) {
+	set := func(kind string, status metav1.ConditionStatus, reason, message string) {
+		c := metav1.Condition{
+			Type: kind, Status: status, Reason: reason, Message: shorten(message, 1024),
+			ObservedGeneration: m.host.Generation, LastTransitionTime: stamp(m.Clock.Now()),
+		}
+		if old := meta.FindStatusCondition(m.host.Status.Conditions, kind); old != nil && old.Status == status {
+			c.LastTransitionTime = old.LastTransitionTime
+		}
+		meta.SetStatusCondition(&s.Conditions, c)
+	}
+	upToDate, why := m.upToDate(s)
+	set(nfv1.ConditionUpToDate, upToDate, why, "")
+	healthy := m.healthCondition(set)
+	if s.Running != nil && m.journal.Good != "" && m.journal.Open == nil {
+		drifted := metav1.ConditionFalse
+		message := ""
+		if string(s.Running.StorePath) != string(m.journal.Good) {
+			drifted, message = metav1.ConditionTrue, fmt.Sprintf("%s runs; the last move was to %s", s.Running.StorePath, m.journal.Good)
+		}
+		set(nfv1.ConditionDrifted, drifted, "ComparedWithLastSuccess", message)
+	}
+	last := m.journal.Last
+	switch {
+	case m.journal.Open != nil:
+		message := fmt.Sprintf("revision %d is in phase %s", m.journal.Open.Revision, m.journal.Open.Step)
+		set(nfv1.ConditionReady, metav1.ConditionUnknown, nfv1.ReasonAttemptInProgress, message)
+		set(nfv1.ConditionReconciling, metav1.ConditionTrue, nfv1.ReasonAttemptInProgress, message)
+	case last != nil && last.Outcome != nfv1.AttemptSucceeded && last.Revision == m.journal.ObservedRevision && upToDate != metav1.ConditionTrue:
+		set(nfv1.ConditionReady, metav1.ConditionFalse, last.Reason, last.Message)
+		set(nfv1.ConditionStalled, metav1.ConditionTrue, last.Reason, last.Message)
+	case m.problem != "":
+		set(nfv1.ConditionReady, metav1.ConditionFalse, nfv1.ReasonInternalError, m.problem)
+		set(nfv1.ConditionStalled, metav1.ConditionTrue, nfv1.ReasonInternalError, m.problem)
+	case healthy == metav1.ConditionFalse:
+		set(nfv1.ConditionReady, metav1.ConditionFalse, nfv1.ReasonUnhealthy, m.unhealthyMessage())
+		set(nfv1.ConditionStalled, metav1.ConditionTrue, nfv1.ReasonUnhealthy, m.unhealthyMessage())
+	default:
+		set(nfv1.ConditionReady, metav1.ConditionTrue, why, "")
+	}
+}
+
+func (m *Machine) upToDate(s *nfv1.HostStatus) (metav1.ConditionStatus, string) {
+	d := m.host.Spec.Desired
+	switch {
+	case d == nil || d.Intent == nfv1.IntentNone:
+		return metav1.ConditionTrue, nfv1.ReasonNothingDesired
+	case s.Running != nil && s.Profile != nil && s.Running.StorePath == d.StorePath && s.Profile.StorePath == d.StorePath && m.journal.Open == nil:
+		return metav1.ConditionTrue, nfv1.ReasonUpToDate
+	default:
+		return metav1.ConditionFalse, "NotRunning"
+	}
+}
+
+func (m *Machine) healthCondition(set func(string, metav1.ConditionStatus, string, string)) metav1.ConditionStatus {
+	switch {
+	case m.results == nil:
+		set(nfv1.ConditionHealthy, metav1.ConditionUnknown, "NotChecked", "no health check has run yet")
+		return metav1.ConditionUnknown
+	case m.healthy():
+		set(nfv1.ConditionHealthy, metav1.ConditionTrue, "ChecksPassed", fmt.Sprintf("%d health checks pass", len(m.results)))
+		return metav1.ConditionTrue
+	default:
+		set(nfv1.ConditionHealthy, metav1.ConditionFalse, nfv1.ReasonHealthCheckFailed, m.unhealthyMessage())
+		return metav1.ConditionFalse
+	}
+}
+
+// rest looks at the running system while nothing is asked, and reports what changed.
+func (m *Machine) rest(ctx context.Context) {
+	if m.host == nil || m.journal.Open != nil {
+		return
+	}
+	running, _, err := m.Activator.Running()
+	if err != nil || running == "" {
+		return
+	}
+	before := m.status()
+	checks, err := m.checks(running)
+	if err != nil {
+		m.record([]health.Result{{Name: "health-checks", Message: err.Error()}})
+	} else {
+		m.record(m.Prober.Once(ctx, checks))
+	}
+	if after := m.status(); ctx.Err() == nil && !reflect.DeepEqual(before, after) {
+		m.report(false)
+	}
+}
