@@ -54,7 +54,10 @@ func NewClient(server, namespace, name string, cert tls.Certificate, roots *x509
 // newHTTP makes a client with connections of its own.
 func (c *Client) newHTTP() *http.Client {
 	return &http.Client{
-		Transport:     &http.Transport{TLSClientConfig: c.tls.Clone(), ForceAttemptHTTP2: true, TLSHandshakeTimeout: 15 * time.Second, IdleConnTimeout: 90 * time.Second},
+		Transport: &http.Transport{
+			TLSClientConfig: c.tls.Clone(), ForceAttemptHTTP2: true,
+			TLSHandshakeTimeout: 15 * time.Second, IdleConnTimeout: 90 * time.Second,
+		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
@@ -66,36 +69,35 @@ func (c *Client) hostPath() string {
 	return fmt.Sprintf("/apis/%s/namespaces/%s/hosts", nfv1.GroupVersion, c.namespace)
 }
 
-// do sends a request and answers the body of a success. Anything else is an error with
-// what the gateway said.
-func (c *Client) do(ctx context.Context, client *http.Client, method, path, contentType string, body any) ([]byte, error) {
+// do sends a request. Anything but a success is an error with what the gateway said.
+func (c *Client) do(ctx context.Context, client *http.Client, method, path, contentType string, body any) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	data, err := json.Marshal(body)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	req, err := http.NewRequestWithContext(ctx, method, c.server+path, bytes.NewReader(data))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	req.Header.Set("Content-Type", contentType)
 	req.Header.Set("Accept", "application/json")
 	resp, err := client.Do(req)
 	if err != nil {
 		c.reachable.Store(false)
-		return nil, err
+		return err
 	}
 	defer resp.Body.Close() //nolint:errcheck // nothing is lost with it
 	c.reachable.Store(resp.StatusCode < http.StatusInternalServerError)
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if resp.StatusCode >= http.StatusMultipleChoices {
-		return nil, statusError(method, path, resp.StatusCode, answer)
+		return statusError(method, path, resp.StatusCode, answer)
 	}
-	return answer, nil
+	return nil
 }
 
 // StatusError is a refusal of the gateway or of the API behind it.
@@ -121,8 +123,7 @@ func statusError(method, path string, code int, body []byte) error {
 
 // Ping reads the Host once.
 func (c *Client) Ping(ctx context.Context) error {
-	_, err := c.do(ctx, c.http, http.MethodGet, c.hostPath()+"/"+c.name, "application/json", nil)
-	return err
+	return c.do(ctx, c.http, http.MethodGet, c.hostPath()+"/"+c.name, "application/json", nil)
 }
 
 // PatchStatus applies the whole status of the Host with this UID.
@@ -144,8 +145,7 @@ func (c *Client) patchStatus(ctx context.Context, client *http.Client, h *nfv1.H
 		"metadata": map[string]any{"name": h.Name, "namespace": h.Namespace, "uid": h.UID},
 		"status":   s,
 	}
-	_, err := c.do(ctx, client, http.MethodPatch, c.hostPath()+"/"+c.name+"/status", "application/apply-patch+yaml", body)
-	return err
+	return c.do(ctx, client, http.MethodPatch, c.hostPath()+"/"+c.name+"/status", "application/apply-patch+yaml", body)
 }
 
 // RenewLease tells the control plane that the agent lives.
@@ -154,8 +154,7 @@ func (c *Client) RenewLease(ctx context.Context, every time.Duration, now time.T
 	body := map[string]any{"spec": map[string]any{
 		"holderIdentity": c.name, "leaseDurationSeconds": max(int(3*every/time.Second), 1), "renewTime": metav1.NewMicroTime(now),
 	}}
-	_, err := c.do(ctx, c.http, http.MethodPatch, path, "application/merge-patch+json", body)
-	return err
+	return c.do(ctx, c.http, http.MethodPatch, path, "application/merge-patch+json", body)
 }
 
 // CreateEvent records an event about the Host.
@@ -168,8 +167,7 @@ func (c *Client) CreateEvent(ctx context.Context, h *nfv1.Host, eventType, reaso
 		Action: "Move", Reason: reason, Type: eventType, Note: note,
 		Regarding: corev1.ObjectReference{APIVersion: nfv1.GroupVersion.String(), Kind: "Host", Name: h.Name, Namespace: h.Namespace, UID: h.UID},
 	}
-	_, err := c.do(ctx, c.http, http.MethodPost, fmt.Sprintf("/apis/events.k8s.io/v1/namespaces/%s/events", c.namespace), "application/json", e)
-	return err
+	return c.do(ctx, c.http, http.MethodPost, fmt.Sprintf("/apis/events.k8s.io/v1/namespaces/%s/events", c.namespace), "application/json", e)
 }
 
 // Watch calls seen with every state of the Host until the stream ends; nil stands for a
@@ -192,7 +190,7 @@ func (c *Client) Watch(ctx context.Context, seen func(*nfv1.Host)) error {
 	}
 	defer resp.Body.Close() //nolint:errcheck // nothing is lost with it
 	if resp.StatusCode != http.StatusOK {
-		body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<16)) //nolint:errcheck // the code says enough
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<16))
 		return statusError(http.MethodGet, c.hostPath(), resp.StatusCode, body)
 	}
 	c.reachable.Store(true)

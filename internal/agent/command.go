@@ -86,7 +86,7 @@ func check(ctx context.Context, c Config, w io.Writer) error {
 		if err != nil {
 			failed, result = true, "failed: "+err.Error()
 		}
-		_, _ = fmt.Fprintf(w, "%-14s %s\n", what, result) //nolint:errcheck // a terminal that is gone needs no answer
+		_, _ = fmt.Fprintf(w, "%-14s %s\n", what, result)
 	}
 	line("configuration", nil)
 	client, err := newGatewayClient(c)

@@ -140,7 +140,8 @@ func (c *Config) validate() error {
 		}
 	}
 	u, err := url.Parse(c.Server)
-	wrong(err == nil && u.Scheme == "https" && u.Host != "" && u.RawQuery == "" && u.User == nil, "server must be an https URL such as https://fleet.example.org:8443, not %q", c.Server)
+	wrong(err == nil && u.Scheme == "https" && u.Host != "" && u.RawQuery == "" && u.User == nil,
+		"server must be an https URL such as https://fleet.example.org:8443, not %q", c.Server)
 	wrong(c.CAFile != "", "caFile is required: the certificate that the gateway's certificate must lead to")
 	wrong(nameForm.MatchString(c.Namespace) && len(c.Namespace) <= 63, "namespace %q is not the name of a namespace", c.Namespace)
 	wrong(nameForm.MatchString(c.HostName) && len(c.HostName) <= 200, "hostName %q cannot be the name of a Host: lower-case letters, digits, '-' and '.'", c.HostName)

@@ -130,9 +130,9 @@ func (b *body) Report(s nfv1.HostStatus, _ bool)               { b.last = s }
 func (b *body) Confirm(context.Context, nfv1.HostStatus) error { return b.confirmErr }
 func (b *body) Reachable() bool                                { return b.reachable }
 func (b *body) Event(_, reason, _ string)                      { b.events = append(b.events, reason) }
-func (b *body) Once(_ context.Context, c []health.Check) []health.Result {
-	return b.UntilHealthy(nil, c)
-} //nolint:staticcheck // the simulation uses no context
+func (b *body) Once(ctx context.Context, c []health.Check) []health.Result {
+	return b.UntilHealthy(ctx, c)
+}
 
 func (b *body) UntilHealthy(_ context.Context, checks []health.Check) []health.Result {
 	var out []health.Result

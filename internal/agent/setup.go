@@ -83,7 +83,7 @@ func lockState(dir string) (func(), error) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { //nolint:gosec // a file descriptor is small
 		return nil, errors.Join(fmt.Errorf("another agent works with the state directory %s: %w", dir, err), f.Close())
 	}
-	return func() { _ = f.Close() }, nil //nolint:errcheck // the lock goes with the process
+	return func() { _ = f.Close() }, nil
 }
 
 func newGatewayClient(c Config) (*Client, error) {

@@ -145,7 +145,7 @@ func (s *StoreSource) space(ctx context.Context, path nix.StorePath, caches []st
 	if err := unix.Statfs(s.Store.Physical(nix.StoreDir), &st); err != nil {
 		return fmt.Errorf("look at the disk of the store: %w", err)
 	}
-	free, total := st.Bavail*uint64(st.Bsize), st.Blocks*uint64(st.Bsize) //nolint:gosec,unconvert // a block size is positive; its type differs by platform
+	free, total := st.Bavail*uint64(st.Bsize), st.Blocks*uint64(st.Bsize) //nolint:gosec // a block size is positive; its type differs by platform
 	const mostReserved = 2 << 30
 	wanted := need.NarBytes*11/10 + need.LargestNar + min(total/20, mostReserved)
 	if wanted > free {
@@ -179,7 +179,8 @@ func (s *StoreSource) fits(c nix.Closure) error {
 	case err != nil:
 		return &Refusal{Reason: nfv1.ReasonWrongHost, Err: fmt.Errorf("whom the system was made for cannot be read: %w", err)}
 	case !id.Fits(s.Name, s.Platform):
-		return &Refusal{Reason: nfv1.ReasonWrongHost, Err: fmt.Errorf("the system was made for host %q on %q; this is %q on %q", id.Name, id.Platform, s.Name, s.Platform)}
+		return &Refusal{Reason: nfv1.ReasonWrongHost, Err: fmt.Errorf(
+			"the system was made for host %q on %q; this is %q on %q", id.Name, id.Platform, s.Name, s.Platform)}
 	}
 	can, err := c.HasSwitchToConfiguration()
 	if err != nil {

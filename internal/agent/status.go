@@ -39,7 +39,7 @@ func lastWords(output string) string {
 // record keeps the results of health checks with the revision and the system that they
 // were taken under.
 func (m *Machine) record(results []health.Result) {
-	running, _, _ := m.Activator.Running() //nolint:errcheck // without it the sample names no system and proves nothing
+	running, _, _ := m.Activator.Running() // without it the sample names no system and proves nothing
 	before := map[string]nfv1.HealthCheckResult{}
 	for _, r := range m.results {
 		before[r.Name] = r

@@ -96,7 +96,7 @@ func outcome(ctx, timed context.Context, cmd *exec.Cmd, spec Spec, err error) (O
 	}
 	if timed.Err() != nil {
 		out.TimedOut = true
-		return out, nil
+		return out, nil //nolint:nilerr // an end of the program is a result, told by its exit code
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) || errors.Is(err, exec.ErrWaitDelay) {
