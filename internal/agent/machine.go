@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -321,13 +322,18 @@ func (m *Machine) goBack(ctx context.Context, o *OpenAttempt) string {
 	if running, _, err := m.Activator.Running(); err != nil || running != o.Previous {
 		return fmt.Sprintf("%q runs", running)
 	}
-	if p := o.PreviousProfile.Path; p != "" {
+	if p := o.PreviousProfile.Path; p != "" && o.committing() {
 		result, err = m.Activator.Boot(ctx, p, rollbackTimeout, m.id()+"-rollback-boot")
 		if _, message := activationProblem(result, err); message != "" {
 			return "the boot default: " + message
 		}
 	}
 	return ""
+}
+
+// committing reports whether the attempt got as far as the profile and the boot default.
+func (o *OpenAttempt) committing() bool {
+	return slices.ContainsFunc(o.Phases, func(p nfv1.PhaseDuration) bool { return p.Phase == nfv1.HostPhaseCommitting })
 }
 
 // finish ends the attempt, tells the control plane and frees what is not needed.
