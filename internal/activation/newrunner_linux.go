@@ -17,5 +17,5 @@ func NewRunner(root string) Runner {
 			return &systemdRunner{connect: dbus.NewSystemdConnectionContext}
 		}
 	}
-	return &DirectRunner{}
+	return &DirectRunner{Root: root}
 }

@@ -6,4 +6,4 @@
 package activation
 
 // NewRunner returns the runner for the host whose file system begins at root.
-func NewRunner(_ string) Runner { return &DirectRunner{} }
+func NewRunner(root string) Runner { return &DirectRunner{Root: root} }

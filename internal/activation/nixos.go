@@ -49,19 +49,42 @@ type NixOS struct {
 // if the system has no program for it. While another activation holds the lock it is
 // tried again, within timeout.
 func (a *NixOS) Test(ctx context.Context, path nix.StorePath, timeout time.Duration, id string) (Result, error) {
-	return a.run(ctx, path, timeout, action{name: "test", verb: "test", id: id})
+	return a.run(ctx, path, timeout, action{kind: KindTest, verb: "test", id: id})
 }
 
 // TestUnchecked is Test without the system's own checks beforehand, for going back: what
 // inhibits a switch inhibits its reversal, too.
 func (a *NixOS) TestUnchecked(ctx context.Context, path nix.StorePath, timeout time.Duration, id string) (Result, error) {
-	return a.run(ctx, path, timeout, action{name: "rollback", verb: "test", id: id, env: []string{"NIXOS_NO_CHECK=1"}})
+	return a.run(ctx, path, timeout, action{kind: KindTestUnchecked, verb: "test", id: id, env: []string{"NIXOS_NO_CHECK=1"}})
 }
 
 // Boot makes path, which has to be in the profile, the boot default. The boot loader
 // itself is not installed anew.
 func (a *NixOS) Boot(ctx context.Context, path nix.StorePath, timeout time.Duration, id string) (Result, error) {
-	return a.run(ctx, path, timeout, action{name: "boot", verb: "boot", id: id})
+	return a.run(ctx, path, timeout, action{kind: KindBoot, verb: "boot", id: id})
+}
+
+// Kind is what a run of switch-to-configuration was for.
+type Kind string
+
+// Kinds of runs.
+const (
+	KindTest          Kind = "test"
+	KindTestUnchecked Kind = "rollback"
+	KindBoot          Kind = "boot"
+)
+
+// Abandon ends the run of this kind and id that an earlier process of the agent left
+// behind, all of its processes included. Without such a run nothing happens.
+func (a *NixOS) Abandon(ctx context.Context, kind Kind, id string) error {
+	if err := a.Runner.Stop(ctx, unitName(kind, id)); err != nil {
+		return fmt.Errorf("end %s-%s, which an earlier agent began: %w", kind, id, err)
+	}
+	return nil
+}
+
+func unitName(kind Kind, id string) string {
+	return "nixfleet-" + string(kind) + "-" + id + ".service"
 }
 
 // Running is the system that runs, and its specialisation if one does. Both are empty if
@@ -97,14 +120,15 @@ func (a *NixOS) system(link string) (nix.StorePath, string, error) {
 }
 
 type action struct {
-	name, verb, id string
-	env            []string
+	kind     Kind
+	verb, id string
+	env      []string
 }
 
 func (a *NixOS) run(ctx context.Context, path nix.StorePath, timeout time.Duration, act action) (Result, error) {
 	command, err := a.command(path, timeout, act)
 	if err != nil {
-		return Result{ExitCode: -1}, fmt.Errorf("%s %s: %w", act.name, path, err)
+		return Result{ExitCode: -1}, fmt.Errorf("%s %s: %w", act.kind, path, err)
 	}
 	c := a.Clock
 	if c == nil {
@@ -114,7 +138,7 @@ func (a *NixOS) run(ctx context.Context, path nix.StorePath, timeout time.Durati
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
 		result, err := a.Runner.Run(ctx, command)
 		if err != nil {
-			return result, fmt.Errorf("%s %s: %w", act.name, path, err)
+			return result, fmt.Errorf("%s %s: %w", act.kind, path, err)
 		}
 		left := end.Sub(c.Now()) - wait
 		if result.ExitCode != exitLocked || result.TimedOut || left <= 0 {
@@ -122,7 +146,7 @@ func (a *NixOS) run(ctx context.Context, path nix.StorePath, timeout time.Durati
 		}
 		select {
 		case <-ctx.Done():
-			return result, fmt.Errorf("%s %s: another activation holds the lock: %w", act.name, path, context.Cause(ctx))
+			return result, fmt.Errorf("%s %s: another activation holds the lock: %w", act.kind, path, context.Cause(ctx))
 		case <-c.After(wait):
 		}
 		command.Timeout = left
@@ -145,16 +169,15 @@ func (a *NixOS) command(path nix.StorePath, timeout time.Duration, act action) (
 	if !has {
 		return Command{}, &fs.PathError{Op: "activate with", Path: program, Err: fs.ErrNotExist}
 	}
-	name := act.name + "-" + act.id
 	command := Command{
 		Program: program,
 		Args:    []string{act.verb},
 		Env:     append([]string{"NIXOS_INSTALL_BOOTLOADER=0"}, act.env...),
 		Timeout: timeout,
-		Unit:    "nixfleet-" + name + ".service",
+		Unit:    unitName(act.kind, act.id),
 	}
 	if a.LogDir != "" {
-		command.Log = filepath.Join(a.LogDir, name+".log")
+		command.Log = filepath.Join(a.LogDir, string(act.kind)+"-"+act.id+".log")
 	}
 	return command, nil
 }

@@ -28,6 +28,10 @@ type Runner interface {
 	// Run waits until the command and all its processes have ended. An exit code other
 	// than 0 and a timeout are no errors.
 	Run(ctx context.Context, c Command) (Result, error)
+
+	// Stop ends what another process of this program left running under the name of a
+	// unit, with all its processes. Without such a unit nothing happens.
+	Stop(ctx context.Context, unit string) error
 }
 
 // Command is a program of a system.
@@ -66,6 +70,10 @@ type Result struct {
 // DirectRunner runs a command as a child in a session of its own. The end of its context
 // ends the command.
 type DirectRunner struct {
+	// Root is the host that the commands are run for. It tells them apart from those of
+	// other hosts on the same machine.
+	Root string
+
 	// Grace is how long a command may take to end by itself when its time is over.
 	// Default: 10 s.
 	Grace time.Duration
@@ -83,13 +91,25 @@ func (r *DirectRunner) Run(ctx context.Context, c Command) (Result, error) {
 		grace = defaultGrace
 	}
 	out, err := process.Run(ctx, process.Spec{
-		Path: c.Program, Args: c.Args, Env: environment(c.Env),
+		Path: c.Program, Args: c.Args, Env: append(environment(c.Env), r.mark(c.Unit)),
 		Output: capture, Timeout: c.Timeout, Grace: grace,
 	})
 	if closeErr := file.Close(); err == nil && closeErr != nil {
 		err = fmt.Errorf("close the log of %s: %w", c.Program, closeErr)
 	}
 	return Result{ExitCode: out.ExitCode, TimedOut: out.TimedOut, Output: capture.Tail()}, err
+}
+
+// mark is the variable by which the processes of a unit are found when the process that
+// started them is gone. It is there from their first moment on, unlike a file with their
+// numbers, and no other process gets the number of one that has ended in between.
+func (r *DirectRunner) mark(unit string) string {
+	return "NIXFLEET_UNIT=" + filepath.Clean(r.Root) + "//" + unit
+}
+
+// Stop implements Runner.
+func (r *DirectRunner) Stop(ctx context.Context, unit string) error {
+	return process.KillMarked(ctx, r.mark(unit))
 }
 
 // openLog makes the log anew: the one of an earlier try would pass for this one's.

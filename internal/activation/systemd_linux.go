@@ -64,6 +64,11 @@ func (r *systemdRunner) Run(ctx context.Context, c Command) (Result, error) {
 	return result, err
 }
 
+// Stop implements Runner.
+func (r *systemdRunner) Stop(ctx context.Context, unit string) error {
+	return r.clear(ctx, unit)
+}
+
 func properties(c Command) []dbus.Property {
 	property := func(name string, value any) dbus.Property {
 		return dbus.Property{Name: name, Value: godbus.MakeVariant(value)}
