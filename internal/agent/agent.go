@@ -6,6 +6,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -111,30 +112,39 @@ func (a *Agent) work(ctx context.Context) {
 	m := a.machine
 	rest := a.clock.NewTimer(0)
 	defer rest.Stop()
+	// What was left half done does not wait for the control plane.
+	settled, heard := a.resume(ctx), false
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case h := <-a.hosts:
-			first := m.host == nil
 			m.host = h
-			if first {
-				a.resume(ctx)
+			if !heard {
+				heard = true
+				m.adopt(h)
 				m.rest(ctx)
 				m.report(false)
 			}
-			a.handle(ctx, h)
 		case <-rest.C():
+			settled = settled || a.resume(ctx)
 			m.rest(ctx)
 			rest.Reset(jitter(min(restInterval, 15*a.heartbeat)))
+		}
+		// Asked again at each tick, for what could not be begun, by a full disk for one.
+		if settled && heard {
+			a.handle(ctx, m.host)
 		}
 	}
 }
 
-func (a *Agent) resume(ctx context.Context) {
-	if err := a.machine.resume(ctx); err != nil && ctx.Err() == nil {
+func (a *Agent) resume(ctx context.Context) (settled bool) {
+	err := a.machine.resume(ctx)
+	if err != nil && ctx.Err() == nil {
+		a.machine.problem = "an attempt was left open and cannot be brought to an end: " + err.Error()
 		a.log.Error("Resume the open attempt", "error", err)
 	}
+	return err == nil
 }
 
 // handle does what a Host asks. A fetch is given up when something newer is asked; from
@@ -143,7 +153,8 @@ func (a *Agent) handle(ctx context.Context, h *nfv1.Host) {
 	m := a.machine
 	switch decide(m.journal, h) {
 	case orderNothing:
-		if h.Status.ObservedGeneration != h.Generation {
+		m.dropOpen()
+		if m.reported.ObservedGeneration != h.Generation {
 			m.report(false)
 		}
 		return
@@ -156,20 +167,18 @@ func (a *Agent) handle(ctx context.Context, h *nfv1.Host) {
 		m.report(false)
 		return
 	}
-	mctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- m.move(mctx) }()
+	go func() { done <- m.move(ctx) }()
 	var newest *nfv1.Host
 	for {
 		select {
 		case newest = <-a.hosts:
-			if d := newest.Spec.Desired; d != nil && d.Revision > h.Spec.Desired.Revision && m.fetching.Load() {
-				cancel()
+			if d := newest.Spec.Desired; newest.UID != h.UID || d != nil && d.Revision > h.Spec.Desired.Revision {
+				m.giveUp()
 			}
 		case err := <-done:
-			if err != nil && mctx.Err() == nil {
-				a.log.Error("The attempt stands", "error", err)
+			if err != nil && ctx.Err() == nil {
+				a.log.Info("The attempt stands", "reason", err)
 			}
 			if newest != nil {
 				a.offer(newest)
@@ -182,7 +191,7 @@ func (a *Agent) handle(ctx context.Context, h *nfv1.Host) {
 func (a *Agent) begin(h *nfv1.Host) bool {
 	m := a.machine
 	if err := m.begin(h); err != nil {
-		m.problem = "nothing was changed: " + err.Error()
+		m.problem = fmt.Sprintf("revision %d was not begun and nothing was changed: %v", h.Spec.Desired.Revision, err)
 		a.log.Error("Begin an attempt", "error", err)
 		return false
 	}

@@ -56,10 +56,16 @@ func (c *Client) newHTTP() *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
 			TLSClientConfig: c.tls.Clone(), ForceAttemptHTTP2: true,
-			TLSHandshakeTimeout: 15 * time.Second, IdleConnTimeout: 90 * time.Second,
+			TLSHandshakeTimeout: 15 * time.Second, IdleConnTimeout: 90 * time.Second, HTTP2: pings(),
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+}
+
+// pings find out that a connection is dead. Without them all requests would go on using
+// one whose other end vanished, until TCP gives up after a quarter of an hour.
+func pings() *http.HTTP2Config {
+	return &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second}
 }
 
 // Reachable reports whether the last exchange with the gateway went well.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
@@ -44,6 +45,21 @@ type Journal struct {
 
 	// Good is the system of the last attempt that succeeded.
 	Good nix.StorePath `json:"good,omitempty"`
+
+	// Host is what is needed of the Host object that was acted on last, so that an
+	// attempt can be brought to its end without the control plane.
+	Host *nfv1.Host `json:"host,omitempty"`
+}
+
+// remembered is the part of a Host that the journal keeps.
+func remembered(h *nfv1.Host) *nfv1.Host {
+	return &nfv1.Host{
+		ObjectMeta: metav1.ObjectMeta{Namespace: h.Namespace, Name: h.Name, UID: h.UID, Generation: h.Generation},
+		Spec: nfv1.HostSpec{
+			Platform: h.Spec.Platform, Lifecycle: h.Spec.Lifecycle, Activation: h.Spec.Activation,
+			HealthChecks: h.Spec.HealthChecks, Desired: h.Spec.Desired.DeepCopy(),
+		},
+	}
 }
 
 // OpenAttempt is an attempt in progress and what is needed to undo it.
@@ -67,6 +83,18 @@ type OpenAttempt struct {
 
 	// Timeout is how long an activation may take.
 	Timeout time.Duration `json:"timeout"`
+
+	// Reachable says that the control plane could be reached before the activation.
+	Reachable bool `json:"reachable,omitempty"`
+
+	// ProfileTouched says that the profile and the boot default may have been changed.
+	ProfileTouched bool `json:"profileTouched,omitempty"`
+
+	// Interruptions counts the ends of the agent in mid-attempt.
+	Interruptions int `json:"interruptions,omitempty"`
+
+	// Again says that the attempt is to begin again once the host is back on Previous.
+	Again bool `json:"again,omitempty"`
 }
 
 // JournalFile keeps the journal in a directory.

@@ -95,6 +95,8 @@ func (b *body) Boot(_ context.Context, p nix.StorePath, _ time.Duration, _ strin
 	return activation.Result{}, nil
 }
 
+func (b *body) Abandon(context.Context, activation.Kind, string) error { return nil }
+
 func (b *body) Running() (nix.StorePath, string, error) { return b.running, "", nil }
 func (b *body) Booted() (nix.StorePath, error)          { return oldSystem, nil }
 
@@ -118,12 +120,14 @@ func (b *body) Restore(_ context.Context, s nix.ProfileState) error {
 	return nil
 }
 
-func (b *body) Fetch(context.Context, nix.StorePath, []nfv1.CacheURL, func(nix.FetchProgress)) error {
+func (b *body) Fetch(context.Context, nix.StorePath, []nfv1.CacheURL, FetchNotes) error {
 	return b.fetchErr
 }
 func (b *body) Checks(p nix.StorePath) ([]health.Check, error) {
 	return []health.Check{{Name: p.Name(), Type: "exec"}}, nil
 }
+func (b *body) Keep(context.Context, nix.StorePath) error      { return nil }
+func (b *body) NeedsReboot(_, _ nix.StorePath) []string        { return nil }
 func (b *body) Label(p nix.StorePath) string                   { return p.Name() }
 func (b *body) Forget(context.Context, ...nix.StorePath) error { return nil }
 func (b *body) Report(s nfv1.HostStatus, _ bool)               { b.last = s }

@@ -21,6 +21,9 @@ type Activator interface {
 	Boot(ctx context.Context, path nix.StorePath, timeout time.Duration, id string) (activation.Result, error)
 	Running() (nix.StorePath, string, error)
 	Booted() (nix.StorePath, error)
+
+	// Abandon ends the run that an earlier process of the agent left behind.
+	Abandon(ctx context.Context, kind activation.Kind, id string) error
 }
 
 // Prober runs health checks. internal/health has the real one.
@@ -33,7 +36,10 @@ type Prober interface {
 type Source interface {
 	// Fetch brings the system into the store and keeps it there. It answers a *Refusal
 	// if the system may not run on this host, whatever is tried again.
-	Fetch(ctx context.Context, path nix.StorePath, caches []nfv1.CacheURL, progress func(nix.FetchProgress)) error
+	Fetch(ctx context.Context, path nix.StorePath, caches []nfv1.CacheURL, notes FetchNotes) error
+
+	// Keep keeps a system that is in the store from garbage collection.
+	Keep(ctx context.Context, path nix.StorePath) error
 
 	// Checks are the health checks that the system carries.
 	Checks(path nix.StorePath) ([]health.Check, error)
@@ -41,8 +47,22 @@ type Source interface {
 	// Label is the system's label for people, empty if it has none.
 	Label(path nix.StorePath) string
 
-	// Forget lets the garbage collector take what Fetch kept, but for the given systems.
+	// NeedsReboot says which parts of the running system take effect only after a boot
+	// into it; empty if it needs none.
+	NeedsReboot(booted, running nix.StorePath) []string
+
+	// Forget lets the garbage collector take what Fetch and Keep kept, but for the given
+	// systems.
 	Forget(ctx context.Context, keep ...nix.StorePath) error
+}
+
+// FetchNotes is told how a fetch goes. Both are called while Fetch runs.
+type FetchNotes struct {
+	// Progress is told how much is done, often and from another goroutine.
+	Progress func(nix.FetchProgress)
+
+	// Retry is told why a try failed after which there will be another.
+	Retry func(error)
 }
 
 // Reporter carries reports to the control plane.

@@ -35,19 +35,35 @@ type reports struct {
 	sendAt  time.Time
 	changed chan struct{}
 	events  chan queuedEvent
+	known   chan struct{} // closed when the Host is known
 }
 
 type queuedEvent struct{ kind, reason, note string }
 
 func newReports(c *Client, clk clock.WithTicker, log *slog.Logger) *reports {
-	return &reports{client: c, clock: clk, log: log, changed: make(chan struct{}, 1), events: make(chan queuedEvent, 32)}
+	return &reports{
+		client: c, clock: clk, log: log,
+		changed: make(chan struct{}, 1), events: make(chan queuedEvent, 32), known: make(chan struct{}),
+	}
 }
 
 // about says which Host object the reports are for.
 func (r *reports) about(h *nfv1.Host) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.host == nil {
+		close(r.known)
+	}
 	r.host = h
+	r.poke()
+}
+
+// poke wakes the loop that delivers reports.
+func (r *reports) poke() {
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
 }
 
 // Report implements Reporter.
@@ -62,10 +78,7 @@ func (r *reports) Report(s nfv1.HostStatus, soon bool) {
 	}
 	r.newest = s.DeepCopy()
 	r.mu.Unlock()
-	select {
-	case r.changed <- struct{}{}:
-	default:
-	}
+	r.poke()
 }
 
 // Confirm implements Reporter.
@@ -75,7 +88,10 @@ func (r *reports) Confirm(ctx context.Context, s nfv1.HostStatus) error {
 		r.mu.Lock()
 		host := r.host
 		r.mu.Unlock()
-		err := r.client.PatchStatusFresh(ctx, host, s)
+		err := errNoHost
+		if host != nil {
+			err = r.client.PatchStatusFresh(ctx, host, s)
+		}
 		if err == nil {
 			r.mu.Lock()
 			r.newest = nil // what waited is older than what was confirmed
@@ -88,6 +104,8 @@ func (r *reports) Confirm(ctx context.Context, s nfv1.HostStatus) error {
 		}
 	}
 }
+
+var errNoHost = errors.New("the Host object is not known yet")
 
 // Reachable implements Reporter.
 func (r *reports) Reachable() bool { return r.client.Reachable() }
@@ -177,6 +195,11 @@ func (r *reports) send(ctx context.Context, host *nfv1.Host, s *nfv1.HostStatus)
 
 // runEvents delivers events, each a few times.
 func (r *reports) runEvents(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-r.known:
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -193,9 +216,6 @@ func (r *reports) sendEvent(ctx context.Context, e queuedEvent) {
 		r.mu.Lock()
 		host := r.host
 		r.mu.Unlock()
-		if host == nil {
-			return
-		}
 		err := r.client.CreateEvent(ctx, host, e.kind, e.reason, e.note, r.clock.Now())
 		var refused *StatusError
 		if err == nil || errors.As(err, &refused) && refused.Code < http.StatusInternalServerError && refused.Code != http.StatusTooManyRequests {

@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -55,10 +54,13 @@ func Run(ctx context.Context, c Config, w io.Writer) error {
 	switch {
 	case corrupt(err):
 		log.Error("Start with an empty journal", "error", err)
-		m.Reporter.Event(corev1.EventTypeWarning, "JournalCorrupt", shorten(err.Error(), 1000))
-		m.distrust(ctx)
+		m.distrust(ctx, err)
+		m.Reporter.Event(corev1.EventTypeWarning, "JournalCorrupt", shorten(m.problem, 1000))
 	case err != nil:
 		return err
+	}
+	if m.host = m.journal.Host; m.host != nil {
+		a.reports.about(m.host)
 	}
 	log.Info("Agent started", "host", c.Namespace+"/"+c.HostName, "server", c.Server, "version", version.String())
 	a.run(ctx)
@@ -147,21 +149,4 @@ func kernel() string {
 		return ""
 	}
 	return unix.ByteSliceToString(u.Release[:])
-}
-
-// distrust brings a host whose journal was lost to a defined state. What the profile
-// names was committed once; if something else runs, an attempt may have been under way,
-// and nobody knows whether it was healthy.
-func (m *Machine) distrust(ctx context.Context) {
-	running, _, err := m.Activator.Running()
-	profile, _, perr := m.Profile.Current(ctx)
-	if err != nil || perr != nil || running == "" || running == profile {
-		return
-	}
-	m.Log.Warn("Going back to the system of the profile, since the journal was lost", "running", running, "profile", profile)
-	const timeout = 5 * time.Minute
-	if result, err := m.Activator.TestUnchecked(ctx, profile, timeout, "lost-journal"); err != nil || result.ExitCode != 0 {
-		m.problem = fmt.Sprintf("the journal was lost, %s runs, and going back to %s failed: exit code %d, %v", running, profile, result.ExitCode, err)
-		m.Log.Error(m.problem)
-	}
 }

@@ -7,8 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,14 +49,17 @@ type StoreSource struct {
 	Log *slog.Logger
 }
 
-// DefaultRetry tries a fetch five times within about a minute.
+// DefaultRetry tries a fetch ten times within about four minutes.
 func DefaultRetry() wait.Backoff {
-	return wait.Backoff{Steps: 5, Duration: 2 * time.Second, Factor: 2, Jitter: 0.2, Cap: 30 * time.Second}
+	return wait.Backoff{Steps: 10, Duration: 2 * time.Second, Factor: 2, Jitter: 0.2}
 }
+
+// longestRetry bounds the time between two tries.
+const longestRetry = 40 * time.Second
 
 // Fetch implements Source. A signature is looked for before anything is downloaded, and
 // checked again over what the store has registered.
-func (s *StoreSource) Fetch(ctx context.Context, path nix.StorePath, urls []nfv1.CacheURL, progress func(nix.FetchProgress)) error {
+func (s *StoreSource) Fetch(ctx context.Context, path nix.StorePath, urls []nfv1.CacheURL, notes FetchNotes) error {
 	path, err := nix.ParseStorePath(string(path))
 	if err != nil {
 		return &Refusal{Reason: nfv1.ReasonUnsupported, Err: err}
@@ -68,13 +73,14 @@ func (s *StoreSource) Fetch(ctx context.Context, path nix.StorePath, urls []nfv1
 	}
 	backoff := s.Retry
 	for {
-		err := s.try(ctx, path, caches, progress)
+		err := s.try(ctx, path, caches, notes.Progress)
 		var refusal *Refusal
 		if err == nil || ctx.Err() != nil || errors.As(err, &refusal) || backoff.Steps <= 1 {
 			return err
 		}
-		delay := backoff.Step()
+		delay := min(backoff.Step(), longestRetry)
 		s.Log.Warn("Fetch failed; it is tried again", "storePath", path, "in", delay, "error", err)
+		notes.Retry(err)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -208,6 +214,50 @@ func (s *StoreSource) Label(path nix.StorePath) string {
 		return ""
 	}
 	return label
+}
+
+// Keep implements Source.
+func (s *StoreSource) Keep(ctx context.Context, path nix.StorePath) error {
+	return s.Store.AddRoot(ctx, rootName(path), path)
+}
+
+// bootParts are the parts of a system that only a boot puts in place.
+var bootParts = []string{"kernel", "initrd", "kernel-modules", "kernel-params", "systemd"}
+
+// NeedsReboot implements Source. A part that neither of them has is no difference.
+func (s *StoreSource) NeedsReboot(booted, running nix.StorePath) []string {
+	if booted == "" || running == "" || booted == running {
+		return nil
+	}
+	var differ []string
+	for _, part := range bootParts {
+		if s.bootPart(booted, part) != s.bootPart(running, part) {
+			differ = append(differ, part)
+		}
+	}
+	return differ
+}
+
+// bootPart is what a part of a system is: where its link leads, or the text of its file.
+func (s *StoreSource) bootPart(path nix.StorePath, part string) string {
+	const most = 64 << 10
+	file, err := nix.ResolveInStore(s.Root, path.String()+"/"+part)
+	if err != nil {
+		return ""
+	}
+	if part != "kernel-params" {
+		return file
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return ""
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	text, err := io.ReadAll(io.LimitReader(f, most))
+	if err != nil {
+		return ""
+	}
+	return string(text)
 }
 
 // Forget implements Source.

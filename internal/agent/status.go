@@ -6,15 +6,16 @@ package agent
 import (
 	"context"
 	"fmt"
-	"reflect"
 	"strings"
 	"time"
 
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
 	"github.com/nixfleet/nixfleet/internal/health"
+	"github.com/nixfleet/nixfleet/internal/nix"
 )
 
 func stamp(t time.Time) metav1.Time { return metav1.NewTime(t.UTC().Truncate(time.Second)) }
@@ -63,6 +64,9 @@ func (m *Machine) record(results []health.Result) {
 	}
 }
 
+// maxResults is how many results of health checks a report has room for.
+const maxResults = 64
+
 // healthy reports whether the last samples are all good. No sample is not healthy.
 func (m *Machine) healthy() bool { return m.results != nil && m.unhealthyMessage() == "" }
 
@@ -83,7 +87,8 @@ func (m *Machine) unhealthyMessage() string {
 // better one: a step that takes no time is not reported on its own.
 func (m *Machine) report(soon bool) {
 	if m.host != nil {
-		m.Reporter.Report(m.status(), soon)
+		m.reported = m.status()
+		m.Reporter.Report(m.reported, soon)
 	}
 }
 
@@ -94,7 +99,7 @@ func (m *Machine) status() nfv1.HostStatus {
 		ObservedRevision:   m.journal.ObservedRevision,
 		Phase:              nfv1.HostPhaseIdle,
 		History:            m.journal.History,
-		HealthChecks:       m.results,
+		HealthChecks:       m.results[:min(len(m.results), maxResults)],
 		Fetch:              m.fetch.Load(),
 		NodeInfo:           m.Info.DeepCopy(),
 		Attempt:            m.journal.Last,
@@ -149,10 +154,14 @@ func (m *Machine) conditions(s *nfv1.HostStatus) {
 		}
 		set(nfv1.ConditionDrifted, drifted, "ComparedWithLastSuccess", message)
 	}
+	m.diskAndBoot(s, set)
 	last := m.journal.Last
 	switch {
 	case m.journal.Open != nil:
 		message := fmt.Sprintf("revision %d is in phase %s", m.journal.Open.Revision, m.journal.Open.Step)
+		if m.retrying != "" {
+			message += "; " + m.retrying
+		}
 		set(nfv1.ConditionReady, metav1.ConditionUnknown, nfv1.ReasonAttemptInProgress, message)
 		set(nfv1.ConditionReconciling, metav1.ConditionTrue, nfv1.ReasonAttemptInProgress, message)
 	case last != nil && last.Outcome != nfv1.AttemptSucceeded && last.Revision == m.journal.ObservedRevision && upToDate != metav1.ConditionTrue:
@@ -166,6 +175,25 @@ func (m *Machine) conditions(s *nfv1.HostStatus) {
 		set(nfv1.ConditionStalled, metav1.ConditionTrue, nfv1.ReasonUnhealthy, m.unhealthyMessage())
 	default:
 		set(nfv1.ConditionReady, metav1.ConditionTrue, why, "")
+	}
+}
+
+// diskAndBoot says whether the disk was too small for what is asked, and whether only a
+// reboot puts all of the running system in place.
+func (m *Machine) diskAndBoot(s *nfv1.HostStatus, set func(string, metav1.ConditionStatus, string, string)) {
+	last := m.journal.Last
+	if m.journal.Open == nil && last != nil && last.Reason == nfv1.ReasonDiskPressure && last.Revision == m.journal.ObservedRevision {
+		set(nfv1.ConditionDiskPressure, metav1.ConditionTrue, nfv1.ReasonDiskPressure, last.Message)
+	} else {
+		set(nfv1.ConditionDiskPressure, metav1.ConditionFalse, "EnoughSpace", "")
+	}
+	if s.Running == nil || s.Booted == nil {
+		return
+	}
+	if parts := m.Source.NeedsReboot(nix.StorePath(s.Booted.StorePath), nix.StorePath(s.Running.StorePath)); len(parts) > 0 {
+		set(nfv1.ConditionRebootRequired, metav1.ConditionTrue, "BootPartsDiffer", "only a reboot puts in place: "+strings.Join(parts, ", "))
+	} else {
+		set(nfv1.ConditionRebootRequired, metav1.ConditionFalse, "BootPartsEqual", "")
 	}
 }
 
@@ -204,14 +232,29 @@ func (m *Machine) rest(ctx context.Context) {
 	if err != nil || running == "" {
 		return
 	}
-	before := m.status()
 	checks, err := m.checks(running)
 	if err != nil {
 		m.record([]health.Result{{Name: "health-checks", Message: err.Error()}})
 	} else {
 		m.record(m.Prober.Once(ctx, checks))
 	}
-	if after := m.status(); ctx.Err() == nil && !reflect.DeepEqual(before, after) {
+	if ctx.Err() == nil && !sameFacts(m.reported, m.status()) {
 		m.report(false)
 	}
+}
+
+// sameFacts reports whether two statuses say the same, whenever they say it.
+func sameFacts(a, b nfv1.HostStatus) bool {
+	return apiequality.Semantic.DeepEqual(timeless(a), timeless(b))
+}
+
+func timeless(s nfv1.HostStatus) nfv1.HostStatus {
+	s = *s.DeepCopy()
+	for i := range s.Conditions {
+		s.Conditions[i].LastTransitionTime = metav1.Time{}
+	}
+	for i := range s.HealthChecks {
+		s.HealthChecks[i].Since = metav1.Time{}
+	}
+	return s
 }
