@@ -158,19 +158,20 @@ func (d *demo) expectOutcome(name string, outcome nfv1.AttemptOutcome, reasons .
 	return err
 }
 
-// expectWave looks at the counts of a wave.
+// expectCounts looks at the counts of a rollout. A rollout that paused still counts the
+// hosts that were on their way.
 func (d *demo) expectCounts(rollout string, want nfv1.HostCounts) error {
-	r, err := d.getRollout(rollout)
-	if err != nil {
-		return err
+	expected := fmt.Sprintf("rollout %s counts %d targets, %d assigned, %d succeeded, %d failed, %d deferred, %d unassigned", rollout,
+		want.Total, want.Assigned, want.Succeeded, want.Failed, want.Deferred, want.Unassigned)
+	err := await(d, rolloutKind(), expected, func(rollouts map[string]*nfv1.Rollout) (bool, string) {
+		r, found := rollouts[rollout]
+		if !found || r.Status.Hosts == nil {
+			return false, "no counts"
+		}
+		return *r.Status.Hosts == want, fmt.Sprintf("%+v", *r.Status.Hosts)
+	})
+	if err == nil {
+		d.ok("in the API, %s", expected)
 	}
-	if r.Status.Hosts == nil {
-		return fmt.Errorf("expected rollout %s to count hosts; saw none", rollout)
-	}
-	if err := same("counts of rollout "+rollout, want, *r.Status.Hosts); err != nil {
-		return err
-	}
-	d.ok("in the API, rollout %s: %d targets, %d assigned, %d succeeded, %d failed, %d deferred", rollout,
-		want.Total, want.Assigned, want.Succeeded, want.Failed, want.Deferred)
-	return nil
+	return err
 }
