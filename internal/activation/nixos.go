@@ -134,9 +134,11 @@ func (a *NixOS) run(ctx context.Context, path nix.StorePath, timeout time.Durati
 	if c == nil {
 		c = clock.RealClock{}
 	}
+	logErr := pruneLogs(a.LogDir)
 	end := c.Now().Add(timeout)
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
 		result, err := a.Runner.Run(ctx, command)
+		result.LogErr = errors.Join(logErr, result.LogErr)
 		if err != nil {
 			return result, fmt.Errorf("%s %s: %w", act.kind, path, err)
 		}

@@ -5,7 +5,9 @@ package activation
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -48,7 +50,8 @@ type Command struct {
 	// Timeout is how long it may run before it is stopped. Zero: no limit.
 	Timeout time.Duration
 
-	// Log is the file that gets the output, at most 1 MiB of it. Empty: none.
+	// Log is the file that gets the output, at most 1 MiB of it. Empty: none. The command
+	// runs even if it cannot be written: see Result.LogErr.
 	Log string
 
 	// Unit is the name of the systemd service, with its suffix.
@@ -65,6 +68,10 @@ type Result struct {
 
 	// Output is the end of what it printed, at most 2 KiB.
 	Output string
+
+	// LogErr is why the log is not there or not whole, such as a full disk. It says
+	// nothing about the command: a host with a full disk must be able to go back.
+	LogErr error
 }
 
 // DirectRunner runs a command as a child in a session of its own. The end of its context
@@ -81,11 +88,12 @@ type DirectRunner struct {
 
 // Run implements Runner.
 func (r *DirectRunner) Run(ctx context.Context, c Command) (Result, error) {
-	file, err := openLog(c.Log)
-	if err != nil {
-		return Result{ExitCode: -1}, err
+	file, logErr := openLog(c.Log)
+	var log io.Writer
+	if logErr == nil {
+		log = file
 	}
-	capture := process.NewCapture(maxOutput, file, maxLog)
+	capture := process.NewCapture(maxOutput, log, maxLog)
 	grace := r.Grace
 	if grace == 0 {
 		grace = defaultGrace
@@ -94,10 +102,10 @@ func (r *DirectRunner) Run(ctx context.Context, c Command) (Result, error) {
 		Path: c.Program, Args: c.Args, Env: append(environment(c.Env), r.mark(c.Unit)),
 		Output: capture, Timeout: c.Timeout, Grace: grace,
 	})
-	if closeErr := file.Close(); err == nil && closeErr != nil {
-		err = fmt.Errorf("close the log of %s: %w", c.Program, closeErr)
+	if logErr == nil {
+		logErr = errors.Join(capture.Err(), file.Close())
 	}
-	return Result{ExitCode: out.ExitCode, TimedOut: out.TimedOut, Output: capture.Tail()}, err
+	return Result{ExitCode: out.ExitCode, TimedOut: out.TimedOut, Output: capture.Tail(), LogErr: logErr}, err
 }
 
 // mark is the variable by which the processes of a unit are found when the process that

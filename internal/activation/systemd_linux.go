@@ -39,12 +39,12 @@ type systemdRunner struct {
 // Run implements Runner.
 func (r *systemdRunner) Run(ctx context.Context, c Command) (Result, error) {
 	failed := Result{ExitCode: -1}
-	log, err := openLog(c.Log)
-	if err != nil {
-		return failed, err
+	log, logErr := openLog(c.Log)
+	if logErr == nil {
+		logErr = log.Close()
 	}
-	if err := log.Close(); err != nil {
-		return failed, fmt.Errorf("close the log: %w", err)
+	if logErr != nil {
+		c.Log = ""
 	}
 	// One of that name is left of an agent that was ended.
 	if err := r.clear(ctx, c.Unit); err != nil {
@@ -60,8 +60,10 @@ func (r *systemdRunner) Run(ctx context.Context, c Command) (Result, error) {
 	if err := r.clear(ctx, c.Unit); err != nil {
 		return result, fmt.Errorf("clear unit %s: %w", c.Unit, err)
 	}
-	result.Output, err = settleLog(c.Log)
-	return result, err
+	var settleErr error
+	result.Output, settleErr = settleLog(c.Log)
+	result.LogErr = errors.Join(logErr, settleErr)
+	return result, nil
 }
 
 // Stop implements Runner.

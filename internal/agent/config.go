@@ -6,11 +6,14 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"sigs.k8s.io/yaml"
@@ -68,27 +71,34 @@ type Config struct {
 
 	// LogLevel is debug, info, warn or error. Default: info.
 	LogLevel string `json:"logLevel,omitempty"`
+
+	// LogFormat is text or json. Default: text.
+	LogFormat string `json:"logFormat,omitempty"`
 }
 
-// ReadConfig reads a configuration file and completes it with the defaults. The error
-// names everything that is wrong with it.
-func ReadConfig(path string) (Config, error) {
+// readConfig reads a configuration file, puts the flags over it and completes it with the
+// defaults. The error names everything that is wrong with it.
+func readConfig(path string, flags *configFlags) (Config, error) {
+	if path == "" {
+		return parseConfig(nil, flags.override)
+	}
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return Config{}, fmt.Errorf("read the configuration: %w", err)
 	}
-	c, err := parseConfig(data)
+	c, err := parseConfig(data, flags.override)
 	if err != nil {
 		return Config{}, fmt.Errorf("configuration %s: %w", path, err)
 	}
 	return c, nil
 }
 
-func parseConfig(data []byte) (Config, error) {
+func parseConfig(data []byte, override func(*Config)) (Config, error) {
 	var c Config
 	if err := yaml.UnmarshalStrict(data, &c); err != nil {
 		return Config{}, err
 	}
+	override(&c)
 	if err := c.complete(); err != nil {
 		return Config{}, err
 	}
@@ -102,6 +112,7 @@ func (c *Config) complete() error {
 	setDefault(&c.IdentityKeyFile, filepath.Join(c.StateDir, "identity.key"))
 	setDefault(&c.Platform, platforms[runtime.GOOS+"/"+runtime.GOARCH])
 	setDefault(&c.LogLevel, "info")
+	setDefault(&c.LogFormat, "text")
 	if c.HeartbeatSeconds == 0 {
 		c.HeartbeatSeconds = 60
 	}
@@ -128,6 +139,7 @@ var platforms = map[string]string{
 
 var (
 	nameForm  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+	tagForm   = regexp.MustCompile(`^[[:graph:]]([[:print:]]{0,61}[[:graph:]])?$`)
 	levelForm = regexp.MustCompile(`^(debug|info|warn|error)$`)
 )
 
@@ -145,11 +157,27 @@ func (c *Config) validate() error {
 	wrong(c.CAFile != "", "caFile is required: the certificate that the gateway's certificate must lead to")
 	wrong(nameForm.MatchString(c.Namespace) && len(c.Namespace) <= 63, "namespace %q is not the name of a namespace", c.Namespace)
 	wrong(nameForm.MatchString(c.HostName) && len(c.HostName) <= 200, "hostName %q cannot be the name of a Host: lower-case letters, digits, '-' and '.'", c.HostName)
-	wrong(filepath.IsAbs(c.Root) && filepath.IsAbs(c.StateDir), "root and stateDir must be absolute paths")
+	for _, p := range []struct{ key, path string }{
+		{"root", c.Root},
+		{"stateDir", c.StateDir},
+		{"identityKeyFile", c.IdentityKeyFile},
+		{"caFile", c.CAFile},
+		{"nixConfDir", c.NixConfDir},
+	} {
+		wrong(p.path == "" || filepath.IsAbs(p.path), "%s must be an absolute path, not %q", p.key, p.path)
+	}
 	wrong(c.HeartbeatSeconds >= 1 && c.HeartbeatSeconds <= 3600, "heartbeatSeconds must be from 1 to 3600, not %d", c.HeartbeatSeconds)
 	wrong(levelForm.MatchString(c.LogLevel), "logLevel must be debug, info, warn or error, not %q", c.LogLevel)
-	wrong(c.Platform != "", "platform is required on this machine")
+	wrong(c.LogFormat == "text" || c.LogFormat == "json", "logFormat must be text or json, not %q", c.LogFormat)
+	wrong(slices.Contains(slices.Collect(maps.Values(platforms)), c.Platform), "platform must be one of the Nix system doubles, such as x86_64-linux, not %q", c.Platform)
 	wrong(len(c.Tags) <= 32, "at most 32 tags, not %d", len(c.Tags))
+	for i, tag := range c.Tags {
+		wrong(tagForm.MatchString(tag) && !slices.Contains(c.Tags[:i], tag), "tag %q must have 1 to 63 printable ASCII characters and stand there once", tag)
+	}
+	for _, key := range c.TrustedPublicKeys {
+		// Whatever is in the public cache would be a system for this host.
+		wrong(!strings.HasPrefix(key, "cache.nixos.org-"), "trustedPublicKeys must not have the key of cache.nixos.org; put it into substitutionKeys")
+	}
 	if _, err := nix.ParsePublicKeys(c.TrustedPublicKeys); err != nil {
 		errs = append(errs, fmt.Errorf("trustedPublicKeys: whose signature on a system is obeyed; there is no default: %w", err))
 	} else if _, err := c.innerKeys(); err != nil {

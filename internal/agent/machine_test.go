@@ -384,7 +384,7 @@ func TestDecide(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	const good = "server: https://fleet.example.org:8443\ncaFile: /ca.pem\nhostName: web-01\ntrustedPublicKeys: [\"k-1:sglB1S9VqHHsZ9c4m3mBn3nYRNmmn5JL0kl6rm2aEGQ=\"]\n"
-	if _, err := parseConfig([]byte(good)); err != nil {
+	if _, err := parseConfig([]byte(good), func(*Config) {}); err != nil {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{
@@ -393,7 +393,7 @@ func TestConfig(t *testing.T) {
 		"plain http":      "server: http://a:1\ncaFile: /ca.pem\nhostName: web-01\ntrustedPublicKeys: [\"k-1:sglB1S9VqHHsZ9c4m3mBn3nYRNmmn5JL0kl6rm2aEGQ=\"]\n",
 		"bad name":        good + "namespace: A B\n",
 	} {
-		if _, err := parseConfig([]byte(text)); err == nil {
+		if _, err := parseConfig([]byte(text), func(*Config) {}); err == nil {
 			t.Errorf("%s is accepted", name)
 		}
 	}

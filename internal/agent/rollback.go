@@ -77,6 +77,7 @@ func (m *Machine) goBack(ctx context.Context, o *OpenAttempt) string {
 	// may be half changed.
 	if running, _, err := m.Activator.Running(); err != nil || running != o.Previous || o.BootID == m.BootID {
 		result, err := m.Activator.TestUnchecked(ctx, o.Previous, rollbackTimeout, m.id())
+		m.noteLog(result)
 		if _, message := activationProblem(result, err); message != "" {
 			return message
 		}

@@ -43,7 +43,7 @@ func Run(ctx context.Context, c Config, w io.Writer) error {
 		return err
 	}
 	clk := clock.RealClock{}
-	m, err := newMachine(c, clk, log)
+	m, err := newMachine(ctx, c, clk, log)
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,11 @@ func newLogger(c Config, w io.Writer) *slog.Logger {
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		level = slog.LevelInfo
 	}
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+	options := &slog.HandlerOptions{Level: level}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
 }
 
 // lockState keeps two agents from working on one host.
@@ -108,7 +112,7 @@ func newGatewayClient(c Config) (*Client, error) {
 	return NewClient(c.Server, c.Namespace, c.HostName, cert, roots), nil
 }
 
-func newMachine(c Config, clk clock.WithTicker, log *slog.Logger) (*Machine, error) {
+func newMachine(ctx context.Context, c Config, clk clock.WithTicker, log *slog.Logger) (*Machine, error) {
 	trusted, err := nix.ParsePublicKeys(c.TrustedPublicKeys)
 	if err != nil {
 		return nil, fmt.Errorf("trustedPublicKeys: %w", err)
@@ -121,17 +125,25 @@ func newMachine(c Config, clk clock.WithTicker, log *slog.Logger) (*Machine, err
 	if c.NixConfDir != "" {
 		opts = append(opts, nix.WithConfDir(c.NixConfDir))
 	}
+	store := nix.NewStore(c.Root, opts...)
+	nixVersion, err := store.Version(ctx)
+	if err != nil {
+		log.Error("Without Nix nothing can be fetched", "error", err)
+	}
 	return &Machine{
 		Activator: &activation.NixOS{Root: c.Root, Runner: activation.NewRunner(c.Root), LogDir: filepath.Join(c.StateDir, "logs")},
 		Profile:   nix.NewProfile(c.Root, opts...),
 		Source: &StoreSource{
-			Store: nix.NewStore(c.Root, opts...), Caches: binarycache.NewClient(), Root: c.Root,
+			Store: store, Caches: binarycache.NewClient(), Root: c.Root,
 			Name: c.HostName, Platform: c.Platform, TrustedKeys: trusted, InnerKeys: inner,
 			AllowMissingHostFile: c.AllowMissingHostFile, Retry: DefaultRetry(), Log: log,
 		},
 		Prober: &health.Prober{Root: c.Root, Clock: clk},
 		Clock:  clk, BootID: bootID(), Log: log,
-		Info: nfv1.NodeInfo{AgentVersion: shorten(version.String(), 128), KernelVersion: kernel(), BootID: bootID(), Tags: c.Tags},
+		Info: nfv1.NodeInfo{
+			AgentVersion: shorten(version.String(), 128), NixVersion: shorten(nixVersion, 128),
+			KernelVersion: kernel(), BootID: bootID(), Tags: c.Tags,
+		},
 	}, nil
 }
 

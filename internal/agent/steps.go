@@ -27,6 +27,7 @@ func (m *Machine) activate(ctx context.Context, target nix.StorePath) (bool, err
 		return true, ctx.Err()
 	}
 	result, err := m.Activator.Test(ctx, target, m.journal.Open.Timeout, m.id())
+	m.noteLog(result)
 	switch reason, message := activationProblem(result, err); {
 	case ctx.Err() != nil:
 		return true, ctx.Err() // the agent is being stopped; its next start goes on
@@ -64,6 +65,13 @@ func (m *Machine) recordBaseline(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// noteLog says that the output of a run was not kept.
+func (m *Machine) noteLog(r activation.Result) {
+	if r.LogErr != nil {
+		m.Log.Warn("The output of switch-to-configuration was not kept whole", "error", r.LogErr)
+	}
 }
 
 // activationProblem says why an activation counts as failed. Any exit code but 0 does:
@@ -140,6 +148,7 @@ func (m *Machine) commit(ctx context.Context, target nix.StorePath) error {
 		return m.commitFailed(ctx, err.Error())
 	}
 	result, err := m.Activator.Boot(ctx, target, m.journal.Open.Timeout, m.id())
+	m.noteLog(result)
 	if _, message := activationProblem(result, err); message != "" {
 		return m.commitFailed(ctx, message)
 	}

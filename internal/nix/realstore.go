@@ -102,6 +102,16 @@ func (s *RealStore) realiseArgs(path StorePath, opts RealiseOptions) ([]string, 
 	), nil
 }
 
+// Version is the version of Nix, such as 2.28.3.
+func (s *RealStore) Version(ctx context.Context) (string, error) {
+	out, err := s.run(ctx, invocation{program: "nix-store", args: []string{"--version"}, what: "ask for the version of Nix"})
+	if err != nil {
+		return "", err
+	}
+	line, _, _ := strings.Cut(strings.TrimSpace(out), "\n")
+	return line[strings.LastIndexByte(line, ' ')+1:], nil
+}
+
 // Valid implements Store.
 func (s *RealStore) Valid(ctx context.Context, path StorePath) (bool, error) {
 	missing, err := s.Missing(ctx, []StorePath{path})
