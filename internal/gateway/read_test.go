@@ -126,6 +126,26 @@ func TestWatchSendsABookmarkEveryMinute(t *testing.T) {
 	}
 }
 
+// TestWatchOutlivesTheTimeoutsOfItsEvents lets every deadline pass between two events.
+func TestWatchOutlivesTheTimeoutsOfItsEvents(t *testing.T) {
+	key := newKey(t)
+	const short = 50 * time.Millisecond
+	h := start(t, func(o *Options) { o.WriteTimeout, o.RequestTimeout, o.BookmarkInterval = short, short, 3*short })
+	h.informer.Add(newHost(t, "web-01", "5", key))
+	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
+		for beginning, query := range map[string]string{"with an event": "", "without": "&resourceVersion=5"} {
+			t.Run(name+" that begins "+beginning, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				events := h.events(ctx, h.client(key, http2), watchPath+query)
+				for range 4 {
+					next(t, events)
+				}
+			})
+		}
+	}
+}
+
 func TestWatchEndsWhenAsked(t *testing.T) {
 	key := newKey(t)
 	clock := testingclock.NewFakeClock(time.Now())

@@ -125,9 +125,14 @@ func (e *eventWriter) write(kind watch.EventType, obj runtime.Object) error {
 	return e.flush()
 }
 
+// flush sends what was written and lifts the deadline: that of HTTP/2 resets the stream
+// when it passes, even if there is nothing to be written.
 func (e *eventWriter) flush() error {
 	if err := e.control.Flush(); err != nil {
 		return fmt.Errorf("flush watch event: %w", err)
+	}
+	if err := e.control.SetWriteDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("lift write deadline: %w", err)
 	}
 	return nil
 }
