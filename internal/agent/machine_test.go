@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,6 +28,8 @@ const (
 	oldSystem = nix.StorePath("/nix/store/00000000000000000000000000000000-nixos-system-h-old")
 	newSystem = nix.StorePath("/nix/store/11111111111111111111111111111111-nixos-system-h-new")
 )
+
+var errDiskFull = errors.New("no space left on device")
 
 // killed is what a simulated power switch panics with.
 type killed struct{}
@@ -48,7 +51,15 @@ type body struct {
 	last       nfv1.HostStatus
 	killAt     int
 	killAfter  bool
+	killIn     string // kills the agent in the middle of the next action of this kind
 	saveErr    error
+	failSave   int // the number of the journal write that fails, from 1
+	saves      int
+	reports    int
+	abandoned  []string
+	abandonErr error
+	onFetch    func(context.Context) error
+	onTest     func()
 }
 
 func newBody(t *testing.T) *body {
@@ -67,6 +78,10 @@ func (b *body) act(name string, f func()) {
 		panic(killed{})
 	}
 	b.actions = append(b.actions, name)
+	if kind, _, _ := strings.Cut(name, " "); b.killIn != "" && kind == b.killIn {
+		b.killIn = ""
+		panic(killed{})
+	}
 	f()
 	if b.killAt == -1 && b.killAfter {
 		panic(killed{})
@@ -78,13 +93,20 @@ func (b *body) Test(_ context.Context, p nix.StorePath, _ time.Duration, _ strin
 		if b.exit[p] == 0 {
 			b.running = p
 		}
+		if b.onTest != nil {
+			b.onTest()
+		}
 	})
 	return activation.Result{ExitCode: b.exit[p]}, nil
 }
 
 func (b *body) TestUnchecked(_ context.Context, p nix.StorePath, _ time.Duration, _ string) (activation.Result, error) {
-	b.act("back "+p.Name(), func() { b.running = p })
-	return activation.Result{}, nil
+	b.act("back "+p.Name(), func() {
+		if b.exit[p] == 0 {
+			b.running = p
+		}
+	})
+	return activation.Result{ExitCode: b.exit[p]}, nil
 }
 
 func (b *body) Boot(_ context.Context, p nix.StorePath, _ time.Duration, _ string) (activation.Result, error) {
@@ -95,7 +117,13 @@ func (b *body) Boot(_ context.Context, p nix.StorePath, _ time.Duration, _ strin
 	return activation.Result{}, nil
 }
 
-func (b *body) Abandon(context.Context, activation.Kind, string) error { return nil }
+func (b *body) Abandon(_ context.Context, kind activation.Kind, id string) error {
+	if b.abandonErr != nil {
+		return b.abandonErr
+	}
+	b.abandoned = append(b.abandoned, string(kind)+"-"+id)
+	return nil
+}
 
 func (b *body) Running() (nix.StorePath, string, error) { return b.running, "", nil }
 func (b *body) Booted() (nix.StorePath, error)          { return oldSystem, nil }
@@ -120,7 +148,10 @@ func (b *body) Restore(_ context.Context, s nix.ProfileState) error {
 	return nil
 }
 
-func (b *body) Fetch(context.Context, nix.StorePath, []nfv1.CacheURL, FetchNotes) error {
+func (b *body) Fetch(ctx context.Context, _ nix.StorePath, _ []nfv1.CacheURL, _ FetchNotes) error {
+	if b.onFetch != nil {
+		return b.onFetch(ctx)
+	}
 	return b.fetchErr
 }
 func (b *body) Checks(p nix.StorePath) ([]health.Check, error) {
@@ -130,7 +161,7 @@ func (b *body) Keep(context.Context, nix.StorePath) error      { return nil }
 func (b *body) NeedsReboot(_, _ nix.StorePath) []string        { return nil }
 func (b *body) Label(p nix.StorePath) string                   { return p.Name() }
 func (b *body) Forget(context.Context, ...nix.StorePath) error { return nil }
-func (b *body) Report(s nfv1.HostStatus, _ bool)               { b.last = s }
+func (b *body) Report(s nfv1.HostStatus, _ bool)               { b.last, b.reports = s, b.reports+1 }
 func (b *body) Confirm(context.Context, nfv1.HostStatus) error { return b.confirmErr }
 func (b *body) Reachable() bool                                { return b.reachable }
 func (b *body) Event(_, reason, _ string)                      { b.events = append(b.events, reason) }
@@ -149,7 +180,11 @@ func (b *body) UntilHealthy(_ context.Context, checks []health.Check) []health.R
 func (b *body) Save(j Journal) error {
 	var err error
 	b.act("journal", func() {
-		if err = b.saveErr; err == nil {
+		b.saves++
+		if err = b.saveErr; b.saves == b.failSave {
+			err = errDiskFull
+		}
+		if err == nil {
 			err = NewJournalFile(b.dir, time.Now).Save(j)
 		}
 	})
@@ -308,6 +343,9 @@ func TestKilledAnywhere(t *testing.T) {
 					}
 					if want == newSystem && name != "healthy" {
 						t.Fatalf("%s: ended on a bad system", id)
+					}
+					if want == oldSystem && name == "healthy" && !reboot {
+						t.Fatalf("%s: the end of the agent was taken for the system's fault: %+v", id, b.last.Attempt)
 					}
 				}
 			}
