@@ -172,6 +172,24 @@ func TestOfflineHostIsDeferredAndConverges(t *testing.T) {
 	}
 }
 
+func TestLaterRolloutsTakeNothingFromAFinishedOne(t *testing.T) {
+	w := newWorld(hostNames(4)...)
+	w.addRelease("a")
+	w.addRelease("b")
+	first := w.addRollout("first", "a", canary)
+	w.settle()
+	want := *first.Status.Hosts
+	w.advance(time.Minute)
+	w.addRollout("second", "b", func(s *nfv1.RolloutSpec) { s.Selector, s.Hosts = nil, []nfv1.HostName{"host-001"} })
+	w.settle()
+	if diff := cmp.Diff(hostNames(4)[1:2], w.running("b")); diff != "" {
+		t.Fatal(diff)
+	}
+	if diff := cmp.Diff(want, *first.Status.Hosts); diff != "" || first.Status.HostProgress != "4/4" {
+		t.Errorf("progress %s, counts (-then +now):\n%s", first.Status.HostProgress, diff)
+	}
+}
+
 func TestCanaryThatGoesDarkFailsAtItsTimeout(t *testing.T) {
 	w := newWorld(hostNames(4)...)
 	w.addRelease("a")

@@ -28,6 +28,9 @@ func (p *planner) decide() Decision {
 		p.refreshWaves()
 		p.refreshFailures()
 		counts := p.hostCounts()
+		if stored := p.r.Status; stored.Phase.Finished() && stored.Hosts != nil {
+			counts = settledCounts(*stored.Hosts, counts)
+		}
 		p.status.Hosts = &counts
 		p.status.HostProgress = fmt.Sprintf("%d/%d", counts.Succeeded, counts.Total)
 		p.status.WaveProgress = p.waveProgress()
@@ -44,6 +47,15 @@ func (p *planner) decide() Decision {
 		d.RecheckAfter = max(p.recheck.Sub(p.now), time.Second)
 	}
 	return d
+}
+
+// settledCounts are those of a rollout that is over. Later rollouts take its hosts away,
+// which takes nothing from what it had done; only its late hosts still make a difference.
+func settledCounts(stored, now nfv1.HostCounts) nfv1.HostCounts {
+	stored.Succeeded = max(stored.Succeeded, now.Succeeded)
+	stored.Failed = max(stored.Failed, now.Failed)
+	stored.Deferred = min(stored.Deferred, now.Deferred)
+	return stored
 }
 
 // refreshWaves brings the counts of the waves up to date. While hosts are sent back the
