@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
@@ -28,7 +29,10 @@ func TestDefaultsReachThisMachineAlone(t *testing.T) {
 	if err := o.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	want := &Options{DataDir: "/data", BindAddress: "127.0.0.1", SecurePort: 6443, GatewayAddress: "127.0.0.1:8443"}
+	want := &Options{
+		DataDir: "/data", BindAddress: "127.0.0.1", SecurePort: 6443, GatewayAddress: "127.0.0.1:8443",
+		HostOfflineAfter: 3 * time.Minute, MetricsAddress: "0",
+	}
 	if diff := cmp.Diff(want, o); diff != "" {
 		t.Errorf("options (-want +got):\n%s", diff)
 	}
