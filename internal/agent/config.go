@@ -169,7 +169,8 @@ func (c *Config) validate() error {
 	wrong(c.HeartbeatSeconds >= 1 && c.HeartbeatSeconds <= 3600, "heartbeatSeconds must be from 1 to 3600, not %d", c.HeartbeatSeconds)
 	wrong(levelForm.MatchString(c.LogLevel), "logLevel must be debug, info, warn or error, not %q", c.LogLevel)
 	wrong(c.LogFormat == "text" || c.LogFormat == "json", "logFormat must be text or json, not %q", c.LogFormat)
-	wrong(slices.Contains(slices.Collect(maps.Values(platforms)), c.Platform), "platform must be one of the Nix system doubles, such as x86_64-linux, not %q", c.Platform)
+	wrong(slices.Contains(slices.Collect(maps.Values(platforms)), c.Platform),
+		"platform must be one of the Nix system doubles, such as x86_64-linux, not %q", c.Platform)
 	wrong(len(c.Tags) <= 32, "at most 32 tags, not %d", len(c.Tags))
 	for i, tag := range c.Tags {
 		wrong(tagForm.MatchString(tag) && !slices.Contains(c.Tags[:i], tag), "tag %q must have 1 to 63 printable ASCII characters and stand there once", tag)
