@@ -84,16 +84,23 @@ func (a *Agent) offer(h *nfv1.Host) {
 	}
 }
 
-// beat renews the Lease.
+// beat renews the Lease, sooner again if that failed.
 func (a *Agent) beat(ctx context.Context) {
+	backoff := newBackoff()
 	failing := false
 	for {
+		pause := jitter(a.heartbeat)
 		err := a.client.RenewLease(ctx, a.heartbeat, a.clock.Now())
-		if err != nil && ctx.Err() == nil && !failing {
-			a.log.Warn("The Lease could not be renewed; it is tried again", "error", err)
+		if err != nil {
+			pause = min(pause, backoff.Step())
+			if ctx.Err() == nil && !failing {
+				a.log.Warn("The Lease could not be renewed; it is tried again", "error", err)
+			}
+		} else {
+			backoff = newBackoff()
 		}
 		failing = err != nil
-		if !a.reports.sleep(ctx, jitter(a.heartbeat)) {
+		if !a.reports.sleep(ctx, pause) {
 			return
 		}
 	}
@@ -123,8 +130,10 @@ func (a *Agent) work(ctx context.Context) {
 			if !heard {
 				heard = true
 				m.adopt(h)
-				m.rest(ctx)
-				m.report(false)
+				m.look(ctx)
+				if decide(m.journal, h) != orderMove { // an attempt reports itself
+					m.report(false)
+				}
 			}
 		case <-rest.C():
 			settled = settled || a.resume(ctx)
@@ -181,7 +190,10 @@ func (a *Agent) handle(ctx context.Context, h *nfv1.Host) {
 				a.log.Info("The attempt stands", "reason", err)
 			}
 			if newest != nil {
-				a.offer(newest)
+				select {
+				case a.hosts <- newest:
+				default: // there is one that is newer still
+				}
 			}
 			return
 		}

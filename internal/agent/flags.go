@@ -49,8 +49,9 @@ func newConfigFlags(set *pflag.FlagSet) *configFlags {
 
 // override puts the flags that were given into the configuration.
 func (f *configFlags) override(c *Config) {
-	f.set.Visit(func(flag *pflag.Flag) {
-		if apply, ok := f.apply[flag.Name]; ok {
+	// Visit would see nothing: a command parses into a set of its own, which shares the flags.
+	f.set.VisitAll(func(flag *pflag.Flag) {
+		if apply, ok := f.apply[flag.Name]; ok && flag.Changed {
 			apply(c)
 		}
 	})

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -60,13 +61,16 @@ type body struct {
 	abandonErr error
 	onFetch    func(context.Context) error
 	onTest     func()
+
+	mu    sync.Mutex
+	acted chan struct{}
 }
 
 func newBody(t *testing.T) *body {
 	return &body{
 		running: oldSystem, profile: nix.ProfileState{Path: oldSystem, Generation: 1, Newest: 1},
 		bad: map[nix.StorePath]bool{}, exit: map[nix.StorePath]int{}, bootFails: map[nix.StorePath]bool{},
-		reachable: true, dir: t.TempDir(), killAt: -1,
+		reachable: true, dir: t.TempDir(), killAt: -1, acted: make(chan struct{}),
 	}
 }
 
@@ -77,7 +81,11 @@ func (b *body) act(name string, f func()) {
 	if b.killAt == -1 && !b.killAfter {
 		panic(killed{})
 	}
+	b.mu.Lock()
 	b.actions = append(b.actions, name)
+	close(b.acted)
+	b.acted = make(chan struct{})
+	b.mu.Unlock()
 	if kind, _, _ := strings.Cut(name, " "); b.killIn != "" && kind == b.killIn {
 		b.killIn = ""
 		panic(killed{})
@@ -85,6 +93,26 @@ func (b *body) act(name string, f func()) {
 	f()
 	if b.killAt == -1 && b.killAfter {
 		panic(killed{})
+	}
+}
+
+// awaitAction waits until the agent has done something of this kind.
+func (b *body) awaitAction(t *testing.T, kind string) {
+	t.Helper()
+	over := time.NewTimer(30 * time.Second)
+	defer over.Stop()
+	for {
+		b.mu.Lock()
+		actions, acted := strings.Join(b.actions, "\n"), b.acted
+		b.mu.Unlock()
+		if strings.Contains("\n"+actions, "\n"+kind+" ") {
+			return
+		}
+		select {
+		case <-acted:
+		case <-over.C:
+			t.Fatalf("nothing of kind %s: %s", kind, actions)
+		}
 	}
 }
 

@@ -29,10 +29,16 @@ type reports struct {
 	clock  clock.WithTicker
 	log    *slog.Logger
 
-	mu      sync.Mutex
-	host    *nfv1.Host
-	newest  *nfv1.HostStatus
-	sendAt  time.Time
+	mu         sync.Mutex
+	host       *nfv1.Host
+	newest     *nfv1.HostStatus // what waits; nil while it is on its way
+	taken      int              // counts what was handed in, so that nothing older comes back
+	sendAt     time.Time
+	cancelSend context.CancelFunc
+
+	// sending is held while a status is on its way: two may not overtake each other.
+	sending sync.Mutex
+
 	changed chan struct{}
 	events  chan queuedEvent
 	known   chan struct{} // closed when the Host is known
@@ -77,12 +83,23 @@ func (r *reports) Report(s nfv1.HostStatus, soon bool) {
 		r.sendAt = at
 	}
 	r.newest = s.DeepCopy()
+	r.taken++
 	r.mu.Unlock()
 	r.poke()
 }
 
 // Confirm implements Reporter.
 func (r *reports) Confirm(ctx context.Context, s nfv1.HostStatus) error {
+	// What waits or is on its way, over a connection that may be dead, is older.
+	r.mu.Lock()
+	r.newest = nil
+	r.taken++
+	if r.cancelSend != nil {
+		r.cancelSend()
+	}
+	r.mu.Unlock()
+	r.sending.Lock()
+	defer r.sending.Unlock()
 	backoff := wait.Backoff{Steps: 1 << 30, Duration: 200 * time.Millisecond, Factor: 1.5, Jitter: 0.2, Cap: 5 * time.Second}
 	for {
 		r.mu.Lock()
@@ -93,9 +110,6 @@ func (r *reports) Confirm(ctx context.Context, s nfv1.HostStatus) error {
 			err = r.client.PatchStatusFresh(ctx, host, s)
 		}
 		if err == nil {
-			r.mu.Lock()
-			r.newest = nil // what waited is older than what was confirmed
-			r.mu.Unlock()
 			return nil
 		}
 		r.log.Warn("The new system could not report yet", "error", err)
@@ -171,8 +185,31 @@ func (r *reports) due() (*nfv1.HostStatus, *nfv1.Host, time.Duration) {
 	return r.newest, r.host, r.sendAt.Sub(r.clock.Now())
 }
 
-// send delivers a status and reports whether it needs no further try.
+// send delivers the status that waits and reports whether it needs no further try.
 func (r *reports) send(ctx context.Context, host *nfv1.Host, s *nfv1.HostStatus) bool {
+	r.sending.Lock()
+	defer r.sending.Unlock()
+	sctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r.mu.Lock()
+	if r.newest != s {
+		r.mu.Unlock()
+		return true // something newer came meanwhile
+	}
+	r.newest, r.cancelSend = nil, cancel
+	taken := r.taken
+	r.mu.Unlock()
+	delivered := r.deliver(sctx, host, s)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cancelSend = nil
+	if !delivered && r.taken == taken {
+		r.newest = s
+	}
+	return delivered || r.taken != taken
+}
+
+func (r *reports) deliver(ctx context.Context, host *nfv1.Host, s *nfv1.HostStatus) bool {
 	err := r.client.PatchStatus(ctx, host, *s)
 	var refused *StatusError
 	switch {
@@ -184,11 +221,6 @@ func (r *reports) send(ctx context.Context, host *nfv1.Host, s *nfv1.HostStatus)
 			r.log.Warn("A report could not be delivered; it is kept", "error", err)
 		}
 		return false
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.newest == s {
-		r.newest = nil
 	}
 	return true
 }

@@ -146,13 +146,13 @@ func (m *Machine) conditions(s *nfv1.HostStatus) {
 	upToDate, why := m.upToDate(s)
 	set(nfv1.ConditionUpToDate, upToDate, why, "")
 	healthy := m.healthCondition(set)
+	drift := m.drift(s)
 	if s.Running != nil && m.journal.Good != "" && m.journal.Open == nil {
 		drifted := metav1.ConditionFalse
-		message := ""
-		if string(s.Running.StorePath) != string(m.journal.Good) {
-			drifted, message = metav1.ConditionTrue, fmt.Sprintf("%s runs; the last move was to %s", s.Running.StorePath, m.journal.Good)
+		if drift != "" {
+			drifted = metav1.ConditionTrue
 		}
-		set(nfv1.ConditionDrifted, drifted, "ComparedWithLastSuccess", message)
+		set(nfv1.ConditionDrifted, drifted, "ComparedWithLastSuccess", drift)
 	}
 	m.diskAndBoot(s, set)
 	last := m.journal.Last
@@ -173,9 +173,27 @@ func (m *Machine) conditions(s *nfv1.HostStatus) {
 	case healthy == metav1.ConditionFalse:
 		set(nfv1.ConditionReady, metav1.ConditionFalse, nfv1.ReasonUnhealthy, m.unhealthyMessage())
 		set(nfv1.ConditionStalled, metav1.ConditionTrue, nfv1.ReasonUnhealthy, m.unhealthyMessage())
+	case m.host.Spec.Lifecycle == nfv1.LifecycleMaintenance:
+		set(nfv1.ConditionReady, metav1.ConditionTrue, nfv1.ReasonLifecycle, "the host is in maintenance; nothing is carried out")
+	case upToDate != metav1.ConditionTrue && drift != "":
+		set(nfv1.ConditionReady, metav1.ConditionFalse, nfv1.ConditionDrifted, drift)
+		set(nfv1.ConditionStalled, metav1.ConditionTrue, nfv1.ConditionDrifted, drift)
+	case upToDate != metav1.ConditionTrue:
+		message := fmt.Sprintf("revision %d is asked; the last that was taken up is %d", m.host.Spec.Desired.Revision, m.journal.ObservedRevision)
+		set(nfv1.ConditionReady, metav1.ConditionUnknown, nfv1.ReasonAttemptInProgress, message)
+		set(nfv1.ConditionReconciling, metav1.ConditionTrue, nfv1.ReasonAttemptInProgress, message)
 	default:
 		set(nfv1.ConditionReady, metav1.ConditionTrue, why, "")
 	}
+}
+
+// drift says what runs instead of what the last attempt that succeeded brought; empty if
+// that runs.
+func (m *Machine) drift(s *nfv1.HostStatus) string {
+	if s.Running == nil || m.journal.Good == "" || string(s.Running.StorePath) == string(m.journal.Good) {
+		return ""
+	}
+	return fmt.Sprintf("%s runs; the last move was to %s", s.Running.StorePath, m.journal.Good)
 }
 
 // diskAndBoot says whether the disk was too small for what is asked, and whether only a
@@ -225,12 +243,20 @@ func (m *Machine) healthCondition(set func(string, metav1.ConditionStatus, strin
 
 // rest looks at the running system while nothing is asked, and reports what changed.
 func (m *Machine) rest(ctx context.Context) {
+	if m.look(ctx) && !sameFacts(m.reported, m.status()) {
+		m.report(false)
+	}
+}
+
+// look runs the health checks of the running system once. It answers false if there was
+// nothing to look at.
+func (m *Machine) look(ctx context.Context) bool {
 	if m.host == nil || m.journal.Open != nil {
-		return
+		return false
 	}
 	running, _, err := m.Activator.Running()
 	if err != nil || running == "" {
-		return
+		return false
 	}
 	checks, err := m.checks(running)
 	if err != nil {
@@ -238,9 +264,7 @@ func (m *Machine) rest(ctx context.Context) {
 	} else {
 		m.record(m.Prober.Once(ctx, checks))
 	}
-	if ctx.Err() == nil && !sameFacts(m.reported, m.status()) {
-		m.report(false)
-	}
+	return ctx.Err() == nil
 }
 
 // sameFacts reports whether two statuses say the same, whenever they say it.
