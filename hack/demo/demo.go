@@ -26,6 +26,9 @@ type demo struct {
 	ctx  context.Context
 	fail context.CancelCauseFunc
 
+	// keep leaves the fleet running when the demo has ended.
+	keep bool
+
 	dir     string
 	binDir  string
 	samples *samples

@@ -9,21 +9,34 @@ import (
 	"strings"
 )
 
-// leaveRunning writes what a person needs to look at the fleet, and prints how.
-func (d *demo) leaveRunning(failed bool) error {
-	if d.ready != nil {
-		if err := d.ready.close(); err != nil {
-			return err
-		}
-	}
+// writeScripts writes what a person needs to look at the fleet and to stop it.
+func (d *demo) writeScripts() error {
 	env := fmt.Sprintf("# Source this: . %s\nexport KUBECONFIG=%s\nexport PATH=%s:$PATH\n",
 		d.path("demo-env"), shellQuote(d.kubeconfig()), shellQuote(d.binDir))
 	if err := os.WriteFile(d.path("demo-env"), []byte(env), 0o600); err != nil {
 		return err
 	}
 	//nolint:gosec // It is a program.
-	if err := os.WriteFile(d.path("stop.sh"), []byte(d.stopScript()), 0o755); err != nil {
+	return os.WriteFile(d.path("stop.sh"), []byte(d.stopScript()), 0o755)
+}
+
+// showProcesses prints how to kill and restart each part.
+func (d *demo) showProcesses() {
+	d.say("\nProcesses, each with the script that starts it again. Kill any, at any time, and start it:\n")
+	for _, p := range d.processes {
+		d.say("  kill -9 %-8d  setsid %s &", p.pid(), p.script)
+	}
+}
+
+// leaveRunning prints how to look at the fleet and how to stop it.
+func (d *demo) leaveRunning(failed bool) error {
+	if err := d.writeScripts(); err != nil {
 		return err
+	}
+	if d.ready != nil {
+		if err := d.ready.close(); err != nil {
+			return err
+		}
 	}
 	verb := "The fleet is"
 	if failed {
@@ -33,11 +46,8 @@ func (d *demo) leaveRunning(failed bool) error {
 	d.say("  . %s", d.path("demo-env"))
 	d.say("  kubectl get hosts,releases,rollouts -n %s", fleetNamespace)
 	d.say("  kubectl nixfleet status -n %s --watch", fleetNamespace)
-	d.say("  kubectl nixfleet rollout status -n %s back-to-b\n", fleetNamespace)
-	d.say("Its processes, each with the script that starts it again (kill one, and start it):\n")
-	for _, p := range d.processes {
-		d.say("  %-14s  kill -9 %-7d setsid %s &", p.name, p.pid(), p.script)
-	}
+	d.say("  kubectl nixfleet status -n %s %s", fleetNamespace, canary)
+	d.showProcesses()
 	d.say("\nLogs are in %s, the hosts in %s.", d.path("logs"), d.path("hosts"))
 	d.say("To stop everything and remove it:  %s", d.path("stop.sh"))
 	return nil

@@ -57,6 +57,7 @@ func demonstrate(interrupted context.Context, keep, chaos bool) (err error) {
 	if err != nil {
 		return err
 	}
+	d.keep = keep
 	finished := false
 	defer func() {
 		if finished && keep && interrupted.Err() == nil {

@@ -50,6 +50,13 @@ func (d *demo) stepHosts() error {
 	if err := d.status(); err != nil {
 		return err
 	}
+	if d.keep {
+		// Now, for those who want to kill something in the middle.
+		if err := d.writeScripts(); err != nil {
+			return err
+		}
+		d.showProcesses()
+	}
 	return d.expectRuns(installed, d.names()...)
 }
 

@@ -63,9 +63,11 @@ func TestWrongUsageIsToldFromFailure(t *testing.T) {
 }
 
 func TestNoAPIIsAFailureThatSaysWhatToDo(t *testing.T) {
-	got := execute(t, "status", "--server", "http://127.0.0.1:1")
-	if got.code != ExitFailed || !strings.Contains(got.errOut, "does the control plane run") {
-		t.Errorf("got code %d and %q", got.code, got.errOut)
+	for _, args := range [][]string{{"status"}, {"status", "--watch"}, {"rollout", "status", "r", "--wait"}} {
+		got := execute(t, append(args, "--server", "http://127.0.0.1:1")...)
+		if got.code != ExitFailed || !strings.Contains(got.errOut, "does the control plane run") {
+			t.Errorf("%v: got code %d and %q", args, got.code, got.errOut)
+		}
 	}
 }
 
@@ -172,5 +174,28 @@ func TestAgentVersions(t *testing.T) {
 	}
 	if got := agentVersions(nil); got != "none has reported" {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestABrokenWatchIsToldAndForgotten(t *testing.T) {
+	var errOut bytes.Buffer
+	f := &feed{errOut: &errOut, filled: true, lost: map[string]error{}}
+	f.answered(t.Context(), hostsResource, errors.New("no route to host"))
+	f.answered(t.Context(), hostsResource, errors.New("still no route to host"))
+	if got, want := errOut.String(), "connection lost (hosts), trying again: no route to host\n"; got != want {
+		t.Errorf("told %q, want %q, once", got, want)
+	}
+	if got := f.note(); !strings.Contains(got, "still no route to host") {
+		t.Errorf("the note is %q", got)
+	}
+	f.answered(t.Context(), hostsResource, nil)
+	if got := f.note(); got != "" {
+		t.Errorf("the note stays: %q", got)
+	}
+	f.redraws = true
+	errOut.Reset()
+	f.answered(t.Context(), hostsResource, errors.New("again"))
+	if errOut.Len() > 0 {
+		t.Errorf("a line was written into the frames: %q", errOut.String())
 	}
 }

@@ -34,11 +34,11 @@ func (o *rolloutOptions) follow(ctx context.Context, only source, uid types.UID,
 		}()
 		ctx = timed
 	}
-	f, err := follow(ctx, o.streams.ErrOut, only)
+	f, err := follow(ctx, o.streams.ErrOut, out.terminal(), only)
 	if err != nil {
 		return o.stopped(ctx, err, nil)
 	}
-	w := &rolloutWatch{o: o, out: out, uid: uid}
+	w := &rolloutWatch{o: o, out: out, feed: f, uid: uid}
 	ticker := o.streams.Clock.NewTicker(frameInterval)
 	defer ticker.Stop()
 	for {
@@ -80,6 +80,7 @@ func (o *rolloutOptions) stopped(ctx context.Context, err error, last *nfv1.Roll
 type rolloutWatch struct {
 	o    *rolloutOptions
 	out  *screen
+	feed *feed
 	uid  types.UID
 	last *nfv1.Rollout
 	line string
@@ -114,7 +115,8 @@ func (w *rolloutWatch) show(found []*nfv1.Rollout) (done bool, err error) {
 
 func (w *rolloutWatch) print(r *nfv1.Rollout) error {
 	if w.out.terminal() {
-		return w.out.draw(view.Rollout(r, w.o.view(w.out.width())))
+		v := w.o.view(w.out.width())
+		return w.out.draw(view.Rollout(r, v) + view.Note(w.feed.note(), v))
 	}
 	line := view.RolloutLine(r)
 	if line == w.line {

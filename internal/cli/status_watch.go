@@ -28,12 +28,15 @@ func (o *statusOptions) follow(ctx context.Context, a *api) error {
 	if len(o.names) > 0 {
 		sources = append(sources, a.rollouts(scope{namespace: a.namespace}))
 	}
-	f, err := follow(ctx, o.streams.ErrOut, sources...)
+	out := newScreen(o.streams.Out)
+	f, err := follow(ctx, o.streams.ErrOut, out.terminal(), sources...)
 	if err != nil {
 		return ended(ctx, err)
 	}
-	out := newScreen(o.streams.Out)
-	show := func() error { return out.draw(o.render(o.state(f), o.view(out.width()))) }
+	show := func() error {
+		v := o.view(out.width())
+		return out.draw(o.render(o.state(f), v) + view.Note(f.note(), v))
+	}
 	if !out.terminal() {
 		rows := &rowLog{known: map[types.NamespacedName]string{}}
 		show = func() error { return rows.show(o, o.state(f)) }

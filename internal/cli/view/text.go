@@ -104,6 +104,14 @@ func indented(first, s string, width int) string {
 	return b.String()
 }
 
+// Note returns a remark in a line of its own, below a frame.
+func Note(text string, o Options) string {
+	if text == "" {
+		return ""
+	}
+	return "\n" + yellow.paint(cut(clean(text), o.Width), o.Color) + "\n"
+}
+
 // age is a duration for people: 45s, 12m, 3d4h. What lies in the future, because clocks
 // differ, is 0s.
 func age(d time.Duration) string { return duration.HumanDuration(max(d, 0)) }
