@@ -6,8 +6,9 @@
 // it, makes sure that it is healthy and can report, and only then commits it to the
 // system profile. When anything fails it goes back to what ran before.
 //
-// decide.go says what is to be done, as a pure function of the journal and the Host.
-// machine.go does it, one journalled step at a time: a step is written to disk before
+// decide.go says what is to be done, as a pure function of the journal and the Host, and
+// resume.go what becomes of an attempt that a killed agent left open. machine.go, steps.go
+// and rollback.go do it, one journalled step at a time: a step is written to disk before
 // it is taken, so that an agent that was killed knows where it was. Everything that
 // touches the machine is behind the interfaces of ports.go.
 //
