@@ -150,6 +150,10 @@ test-integration: $(ENVTEST_TARGET) ensure-nix ## Run the tests that need a real
 demo: build kubectl ensure-nix ## Run the main job on real parts on this machine; KEEP=1 leaves the fleet running.
 	KEEP=$(KEEP) $(GO) run ./hack/demo
 
+.PHONY: demo-chaos
+demo-chaos: build kubectl ensure-nix ## Kill the control plane and each agent in the middle of a rollout, which has to end the same.
+	KEEP=$(KEEP) $(GO) run ./hack/demo -chaos
+
 ##@ Build
 
 .PHONY: build

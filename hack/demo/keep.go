@@ -59,13 +59,16 @@ func (d *demo) leaveRunning(failed bool) error {
 func (d *demo) stopScript() string {
 	var b strings.Builder
 	b.WriteString("#!/bin/sh\n# Stops the fleet of the demo and removes it.\ncd /\n")
-	b.WriteString(`stop() {
+	b.WriteString(`ours() {
+	{ tr '\0' ' ' < "/proc/$1/cmdline" | grep -q -F ` + shellQuote(d.dir) + `; } 2>/dev/null
+}
+stop() {
 	pid=$(cat "$1" 2>/dev/null) || return 0
-	tr '\0' ' ' < "/proc/$pid/cmdline" 2>/dev/null | grep -q -F ` + shellQuote(d.dir) + ` || return 0
+	ours "$pid" || return 0
 	kill "$pid"
 	n=0
-	while kill -0 "$pid" 2>/dev/null && [ $n -lt 150 ]; do sleep 0.1; n=$((n + 1)); done
-	kill -9 "$pid" 2>/dev/null
+	while ours "$pid" && [ $n -lt 150 ]; do sleep 0.1; n=$((n + 1)); done
+	ours "$pid" && kill -9 "$pid"
 }
 `)
 	for i := len(d.processes) - 1; i >= 0; i-- {
