@@ -122,24 +122,36 @@ func (d *demo) awaitRollout(name string, phase nfv1.RolloutPhase) error {
 	})
 }
 
-// getRollout reads a rollout as it is now.
+// awaitAPI waits until the API answers. A control plane that was killed comes back.
+func (d *demo) awaitAPI() error {
+	ctx, cancel := context.WithTimeout(d.ctx, awaitTimeout)
+	defer cancel()
+	answered := func(cache.Store) (bool, error) { return true, nil }
+	_, err := watchtools.UntilWithSync(ctx, d.listWatch(&nfv1.HostList{}), &nfv1.Host{}, answered)
+	if err != nil {
+		return fmt.Errorf("expected the API to answer within %s: %w", awaitTimeout, err)
+	}
+	return nil
+}
+
+// getRollout reads a rollout.
 func (d *demo) getRollout(name string) (*nfv1.Rollout, error) {
-	r := &nfv1.Rollout{}
-	err := d.api.Get(d.ctx, client.ObjectKey{Namespace: fleetNamespace, Name: name}, r)
+	var r *nfv1.Rollout
+	err := await(d, rolloutKind(), "rollout "+name, func(rollouts map[string]*nfv1.Rollout) (found bool, saw string) {
+		r, found = rollouts[name]
+		return found, strings.Join(sortedKeys(rollouts), ", ")
+	})
 	return r, err
 }
 
-// getHosts reads all hosts as they are now, by name.
+// getHosts reads all hosts, by name.
 func (d *demo) getHosts() (map[string]*nfv1.Host, error) {
-	list := &nfv1.HostList{}
-	if err := d.api.List(d.ctx, list, client.InNamespace(fleetNamespace)); err != nil {
-		return nil, err
-	}
-	hosts := make(map[string]*nfv1.Host, len(list.Items))
-	for i := range list.Items {
-		hosts[list.Items[i].Name] = &list.Items[i]
-	}
-	return hosts, nil
+	var all map[string]*nfv1.Host
+	err := await(d, hostKind(), "all hosts", func(hosts map[string]*nfv1.Host) (bool, string) {
+		all = hosts
+		return len(hosts) == len(d.hosts), strings.Join(sortedKeys(hosts), ", ")
+	})
+	return all, err
 }
 
 func (d *demo) names() []string {

@@ -71,7 +71,7 @@ func demonstrate(interrupted context.Context, keep, chaos bool) (err error) {
 	}()
 	err = d.play(chaos)
 	finished = true
-	if cause := context.Cause(ctx); err != nil && cause != nil {
+	if cause := context.Cause(d.ctx); err != nil && cause != nil && !errors.Is(err, cause) {
 		err = errors.Join(cause, err)
 	}
 	if err == nil {

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -13,7 +14,8 @@ import (
 )
 
 // user runs a command as a user would, in the directory of the demo, and shows the command
-// and what it prints. The exit code has to be that one.
+// and what it prints. The exit code has to be that one. If the control plane was killed
+// meanwhile, the command is run again when it is back, as a user would.
 func (d *demo) user(exitCode int, argv ...string) error {
 	quoted := make([]string, len(argv))
 	for i, arg := range argv {
@@ -23,18 +25,36 @@ func (d *demo) user(exitCode int, argv ...string) error {
 		}
 	}
 	line := strings.Join(quoted, " ")
-	fmt.Printf("\n$ %s\n", line)
+	for {
+		d.say("\n$ %s", line)
+		before := d.controlPlane.pid()
+		got, err := d.execute(argv)
+		if err != nil {
+			return fmt.Errorf("%s: %w", line, err)
+		}
+		if got == exitCode {
+			return nil
+		}
+		if before != 0 && before == d.controlPlane.pid() {
+			return fmt.Errorf("expected exit code %d of: %s; saw: %d", exitCode, line, got)
+		}
+		if err := d.awaitAPI(); err != nil {
+			return err
+		}
+	}
+}
+
+func (d *demo) execute(argv []string) (exitCode int, err error) {
 	cmd := exec.CommandContext(d.ctx, filepath.Join(d.binDir, argv[0]), argv[1:]...) //nolint:gosec // The demo's own commands.
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = d.dir, d.environment(), os.Stdout, os.Stdout
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		return fmt.Errorf("%s: %w", line, err)
+	err = cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && d.ctx.Err() == nil {
+		return exit.ExitCode(), nil
 	}
-	if got := cmd.ProcessState.ExitCode(); got != exitCode {
-		return fmt.Errorf("expected exit code %d of: %s; saw: %d", exitCode, line, got)
+	if d.ctx.Err() != nil {
+		err = context.Cause(d.ctx)
 	}
-	return nil
+	return 0, err
 }
 
 // apply applies files of the samples.
