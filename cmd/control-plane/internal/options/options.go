@@ -90,7 +90,23 @@ func (o *Options) Validate() error {
 		o.validateGatewayAddress(),
 		validateNames("--api-name", o.APINames),
 		validateNames("--gateway-name", o.GatewayNames),
+		o.validateManager(),
 	)
+}
+
+// validateManager refuses here what the manager would refuse later, when certificates
+// and data have been written already.
+func (o *Options) validateManager() error {
+	var errs []error
+	if o.HostOfflineAfter < time.Second {
+		errs = append(errs, fmt.Errorf("--host-offline-after is %s; it must be at least 1s, and more than the minute between two renewals of an agent to be of use", o.HostOfflineAfter))
+	}
+	if a := o.MetricsAddress; a != "0" && a != "" {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			errs = append(errs, fmt.Errorf("--metrics-bind-address %q is not host:port, such as 127.0.0.1:8080, nor \"0\" for none", a))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (o *Options) validateDataDir() error {

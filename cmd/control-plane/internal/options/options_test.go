@@ -59,6 +59,8 @@ func TestValidate(t *testing.T) {
 		"gateway host is no name":  {args: []string{"--data-dir=d", "--gateway-address=not_a_name:1"}, want: []string{`--gateway-address "not_a_name"`}},
 		"name with a port":         {args: []string{"--data-dir=d", "--gateway-name=fleet.example.com:8443"}, want: []string{"--gateway-name"}},
 		"a wildcard":               {args: []string{"--data-dir=d", "--api-name=*.example.com"}, want: []string{"--api-name"}},
+		"offline window too short": {args: []string{"--data-dir=d", "--host-offline-after=1ms"}, want: []string{"--host-offline-after is 1ms"}},
+		"metrics nowhere":          {args: []string{"--data-dir=d", "--metrics-bind-address=nonsense"}, want: []string{`--metrics-bind-address "nonsense"`}},
 		"everything wrong is told at once": {
 			args: []string{"--bind-address=x", "--secure-port=-1", "--gateway-address=x", "--gateway-name=_"},
 			want: []string{"--data-dir", "--bind-address", "--secure-port", "--gateway-address", "--gateway-name"},
