@@ -59,6 +59,7 @@ func TestControlPlane(t *testing.T) {
 	t.Run("admission policies", p.testAdmissionPolicy)
 	t.Run("namespace deletion", p.testNamespaceDeletion)
 	t.Run("garbage collection", p.testGarbageCollection)
+	t.Run("manager", p.testManager)
 	t.Run("second process", p.testSecondProcess)
 	t.Run("no errors in the log", p.testLog)
 }
