@@ -220,15 +220,14 @@ func TestRevocationClosesStreamsAndConnections(t *testing.T) {
 				next(t, events)
 				next(t, others)
 
-				began := time.Now()
 				tt.revoke(h, newHost(t, "web-01", "9", key))
 				last := next(t, events)
 				if last.Type != tt.kind {
 					t.Errorf("the last event is %s, want %s", last.Type, tt.kind)
 				}
 				contains(t, last.Object.Message, tt.says)
-				ended(t, events, time.Second)
-				waitFor(t, time.Second-time.Since(began), "the connection to be closed", func() bool { return h.gateway.hub.connections() == 1 })
+				ended(t, events, eventually)
+				waitFor(t, eventually, "the connection to be closed", func() bool { return h.gateway.hub.connections() == 1 })
 
 				if got := h.do(h.client(key, protocol.two), http.MethodGet, hostsPath+"/web-01", nil, nil); got.code != http.StatusForbidden {
 					t.Errorf("answered %d after the revocation, want 403", got.code)
@@ -288,6 +287,6 @@ func TestRevocationCutsAClientThatDoesNotRead(t *testing.T) {
 		h.informer.Update(nil, host)
 	}
 	h.informer.Delete(big)
-	waitFor(t, time.Second, "the connection to be closed", func() bool { return h.gateway.hub.connections() == 0 })
-	waitFor(t, time.Second, "the stream to end", func() bool { return testutil.ToFloat64(h.gateway.metrics.streams) == 0 })
+	waitFor(t, eventually, "the connection to be closed", func() bool { return h.gateway.hub.connections() == 0 })
+	waitFor(t, eventually, "the stream to end", func() bool { return testutil.ToFloat64(h.gateway.metrics.streams) == 0 })
 }
