@@ -146,6 +146,10 @@ test-integration: $(ENVTEST_TARGET) ensure-nix ## Run the tests that need a real
 			-tags integration -p $(INTEGRATION_PARALLEL) -timeout $(INTEGRATION_TIMEOUT) $$packages); \
 	done
 
+.PHONY: test-systemd
+test-systemd: ## Run the tests that need real systemd, in a container; needs root.
+	hack/test-systemd.sh
+
 .PHONY: demo
 demo: build kubectl ensure-nix ## Run the main job on real parts on this machine; KEEP=1 leaves the fleet running.
 	KEEP=$(KEEP) $(GO) run ./hack/demo
