@@ -152,11 +152,13 @@ test-systemd: ## Run the tests that need real systemd, in a container; needs roo
 
 .PHONY: demo
 demo: build kubectl ensure-nix ## Run the main job on real parts on this machine; KEEP=1 leaves the fleet running.
-	KEEP=$(KEEP) $(GO) run ./hack/demo
+	$(GO) build -o $(BIN_DIR)/demo ./hack/demo
+	KEEP=$(KEEP) exec $(BIN_DIR)/demo
 
 .PHONY: demo-chaos
 demo-chaos: build kubectl ensure-nix ## Kill the control plane and each agent in the middle of a rollout, which has to end the same.
-	KEEP=$(KEEP) $(GO) run ./hack/demo -chaos
+	$(GO) build -o $(BIN_DIR)/demo ./hack/demo
+	KEEP=$(KEEP) exec $(BIN_DIR)/demo -chaos
 
 ##@ Build
 

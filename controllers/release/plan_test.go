@@ -185,6 +185,9 @@ func TestDecideVerdicts(t *testing.T) {
 			if got := d.recheckAfter > 0; got != tc.recheck {
 				t.Errorf("looks again after %s", d.recheckAfter)
 			}
+			if c := d.status.Closures; c == nil || int(c.Hosts) == 0 {
+				t.Errorf("counts %+v: the number of hosts needs no check", c)
+			}
 			if d.status.ObservedGeneration != 1 {
 				t.Errorf("observedGeneration %d", d.status.ObservedGeneration)
 			}

@@ -28,6 +28,9 @@ const (
 // setConditions says in the terms of kstatus what the verdict means.
 func setConditions(o observation, v verdict, status *nfv1.ReleaseStatus) {
 	status.ObservedGeneration = o.release.Generation
+	if status.Closures == nil { // how many hosts it is for is known before, and without, any check
+		status.Closures = &nfv1.ClosureCounts{Hosts: int32(len(o.release.Spec.Hosts))}
+	}
 	set := func(kind string, s metav1.ConditionStatus, reason, message string) {
 		status.Conditions = with(status.Conditions, metav1.Condition{
 			Type: kind, Status: s, Reason: reason, Message: message, ObservedGeneration: o.release.Generation,
