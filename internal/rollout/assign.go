@@ -31,7 +31,7 @@ func (p pending) suffix() string {
 // capacity and the policy for offline hosts.
 func (p *planner) assignWave(w wave, st *nfv1.WaveStatus) pending {
 	pool := p.candidates(w)
-	sortHosts(pool, w.last)
+	sortHosts(p.r.UID, pool, w.last)
 	places := int32(len(pool)) //nolint:gosec // a namespace has far fewer hosts than 2^31
 	if !w.last {
 		places = max(st.Size-p.count(w.Name).assigned, 0)

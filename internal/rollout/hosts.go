@@ -5,20 +5,24 @@ package rollout
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"fmt"
-	"sort"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
 )
 
 // hostView is what the planner knows of one host, seen from one rollout.
 type hostView struct {
-	host  *nfv1.Host
+	host *nfv1.Host
+
+	// order is the host's place among others of its rank, known once it was sorted.
 	order [sha256.Size]byte
 
 	// target says that the rollout selects the host; skip says why it cannot move it
@@ -51,7 +55,6 @@ type hostView struct {
 func newHostView(r *nfv1.Rollout, rel *nfv1.Release, h *nfv1.Host, target bool) *hostView {
 	v := &hostView{
 		host:    h,
-		order:   sha256.Sum256([]byte(string(r.UID) + "/" + string(h.UID))),
 		target:  target,
 		online:  isOnline(h),
 		healthy: meta.IsStatusConditionTrue(h.Status.Conditions, nfv1.ConditionHealthy),
@@ -211,7 +214,10 @@ func healthMessage(h *nfv1.Host) string {
 // ones come first, so that the sickest machine is never the canary; in the last wave
 // unavailable ones come first, since they spend their place anyway and the release may
 // be what repairs them.
-func sortHosts(views []*hostView, last bool) {
+func sortHosts(rollout types.UID, views []*hostView, last bool) {
+	for _, v := range views {
+		v.order = sha256.Sum256([]byte(string(rollout) + "/" + string(v.host.UID)))
+	}
 	rank := func(v *hostView) int {
 		switch {
 		case !v.online:
@@ -222,10 +228,7 @@ func sortHosts(views []*hostView, last bool) {
 			return 0
 		}
 	}
-	sort.SliceStable(views, func(i, j int) bool {
-		if a, b := rank(views[i]), rank(views[j]); a != b {
-			return a < b
-		}
-		return bytes.Compare(views[i].order[:], views[j].order[:]) < 0
+	slices.SortFunc(views, func(a, b *hostView) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), bytes.Compare(a.order[:], b.order[:]), cmp.Compare(a.host.Name, b.host.Name))
 	})
 }

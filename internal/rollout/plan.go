@@ -103,19 +103,32 @@ func (p *planner) startAttempt() {
 
 // observe makes a view of every host and judges its assignment.
 func (p *planner) observe() {
-	named := map[nfv1.HostName]bool{}
-	sticky := p.stickyFailures()
+	sticky, release := p.stickyFailures(), p.pinnedRelease()
+	p.views = make([]*hostView, 0, len(p.s.Hosts))
 	for _, h := range p.s.Hosts {
-		named[nfv1.HostName(h.Name)] = true
-		v := newHostView(p.r, p.pinnedRelease(), h, p.targets.selects(h))
+		v := newHostView(p.r, release, h, p.targets.selects(h))
 		p.judge(v, sticky)
 		p.views = append(p.views, v)
 	}
-	for _, n := range p.r.Spec.Hosts {
-		if !named[n] {
-			p.notFound++
+	p.notFound = p.missingHosts()
+}
+
+// missingHosts counts the names of spec.hosts that there is no Host of.
+func (p *planner) missingHosts() int32 {
+	if len(p.r.Spec.Hosts) == 0 {
+		return 0
+	}
+	there := make(map[string]bool, len(p.s.Hosts))
+	for _, h := range p.s.Hosts {
+		there[h.Name] = true
+	}
+	var n int32
+	for _, name := range p.r.Spec.Hosts {
+		if !there[string(name)] {
+			n++
 		}
 	}
+	return n
 }
 
 func (p *planner) judge(v *hostView, sticky map[string]string) {

@@ -47,7 +47,7 @@ func (p *planner) revertWave(name string, capacity int32) bool {
 			}
 		}
 	}
-	sortHosts(members, true)
+	sortHosts(p.r.UID, members, true)
 	done := true
 	for _, v := range members {
 		switch {

@@ -4,8 +4,8 @@
 package rollout
 
 import (
-	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
@@ -184,13 +184,6 @@ func (w *world) plan(ro *nfv1.Rollout, writes int) Decision {
 	return d
 }
 
-// planAll plans every rollout once, oldest first.
-func (w *world) planAll() {
-	for _, ro := range w.rollouts {
-		w.plan(ro, -1)
-	}
-}
-
 // agent lets the agent of a host do one thing: begin an assignment, or end the one that
 // it has begun. It answers false when there is nothing to do.
 func (w *world) agent(h *nfv1.Host) bool {
@@ -223,24 +216,20 @@ func (w *world) agent(h *nfv1.Host) bool {
 // settle plans and lets agents work until nothing changes any more.
 func (w *world) settle() {
 	for range 1000 {
-		before := w.fingerprint()
-		w.planAll()
-		for _, h := range w.hosts {
-			w.agent(h)
+		changed := false
+		for _, ro := range w.rollouts {
+			before := ro.Status
+			d := w.plan(ro, -1)
+			changed = changed || len(d.Assignments) > 0 || !reflect.DeepEqual(before, ro.Status)
 		}
-		if w.fingerprint() == before {
+		for _, h := range w.hosts {
+			changed = w.agent(h) || changed
+		}
+		if !changed {
 			return
 		}
 	}
 	panic("the world does not come to rest")
-}
-
-func (w *world) fingerprint() string {
-	data, err := json.Marshal([]any{w.rollouts, w.hosts})
-	if err != nil {
-		panic(err)
-	}
-	return string(data)
 }
 
 func (w *world) advance(d time.Duration) { w.now = w.now.Add(d) }
