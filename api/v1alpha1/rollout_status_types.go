@@ -103,6 +103,11 @@ type RolloutStatus struct {
 	// +kubebuilder:validation:MaxLength=32
 	HostProgress string `json:"hostProgress,omitempty"`
 
+	// reachableSince is when the fleet was found reachable again after most of it had gone
+	// silent at once. The timeouts of hosts begin anew then.
+	// +optional
+	ReachableSince metav1.Time `json:"reachableSince,omitempty,omitzero"`
+
 	// hosts counts the targets.
 	// +optional
 	Hosts *HostCounts `json:"hosts,omitempty"`
@@ -220,6 +225,11 @@ type WaveStatus struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	Skipped int32 `json:"skipped,omitempty"`
+
+	// readyAt is when everything but the release let the wave start: its release is
+	// checked anew then, unless it was within the minute before.
+	// +optional
+	ReadyAt metav1.Time `json:"readyAt,omitempty,omitzero"`
 
 	// startedAt is when the wave started.
 	// +optional

@@ -18,6 +18,7 @@ import (
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
 	"github.com/nixfleet/nixfleet/internal/nix"
 	"github.com/nixfleet/nixfleet/internal/nix/binarycache"
+	"github.com/nixfleet/nixfleet/internal/rollout"
 )
 
 // Pace says when to check again.
@@ -33,14 +34,14 @@ type Pace struct {
 	// may have uploaded what was missing.
 	Recheck time.Duration
 
-	// MaxAge is how old a good verdict may be when a rollout begins, or ends a wave,
-	// before it is taken anew.
+	// MaxAge is how old a good verdict may be when a rollout begins, ends a wave, or is
+	// ready for the next one, before it is taken anew.
 	MaxAge time.Duration
 }
 
 // DefaultPace is the pace that the manager uses.
 func DefaultPace() Pace {
-	return Pace{FirstRetry: 10 * time.Second, LastRetry: 5 * time.Minute, Recheck: 5 * time.Minute, MaxAge: time.Minute}
+	return Pace{FirstRetry: 10 * time.Second, LastRetry: 5 * time.Minute, Recheck: 5 * time.Minute, MaxAge: rollout.VerdictMaxAge}
 }
 
 // observation is everything that a decision about a release rests on.
@@ -204,7 +205,7 @@ func dueAt(o observation, v verdict, d decision) (time.Time, bool) {
 }
 
 // lastAsked is when a rollout last came to a point where the verdict matters: it was
-// made, or a wave started, finished or soaked, so that the next one may start.
+// made, or a wave is ready to start, started, finished or soaked.
 func lastAsked(rollouts []*nfv1.Rollout) time.Time {
 	var last time.Time
 	later := func(t metav1.Time) {
@@ -215,6 +216,7 @@ func lastAsked(rollouts []*nfv1.Rollout) time.Time {
 	for _, ro := range rollouts {
 		later(ro.CreationTimestamp)
 		for _, w := range ro.Status.Waves {
+			later(w.ReadyAt)
 			later(w.StartedAt)
 			later(w.FinishedAt)
 			later(w.SoakedAt)

@@ -136,7 +136,10 @@ func (f *fleet) addRelease(ctx context.Context, name string, hosts ...string) *n
 		rel.Spec.Hosts[h] = path(name, h)
 	}
 	Expect(env.Client.Create(ctx, rel)).To(Succeed())
-	status := nfv1.ReleaseStatus{ObservedGeneration: rel.Generation}
+	status := nfv1.ReleaseStatus{
+		ObservedGeneration: rel.Generation,
+		VerifiedAt:         metav1.NewTime(f.clock.Now().Add(24 * time.Hour)), // for as long as the test lasts
+	}
 	meta.SetStatusCondition(&status.Conditions, metav1.Condition{Type: nfv1.ConditionVerified, Status: metav1.ConditionTrue, Reason: nfv1.ReasonVerified})
 	Expect(ssa.Status(ctx, env.Client, nfv1.FieldOwnerRelease, rel, ssa.SameObject, &status)).To(Succeed())
 	return rel

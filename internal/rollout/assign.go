@@ -16,6 +16,19 @@ type pending struct {
 	hold             *block
 }
 
+// add counts a host that is held. The first block that holds the wave is its reason.
+func (p *pending) add(b *block) {
+	switch b.Reason {
+	case ReasonOffline:
+		p.offline++
+	case ReasonCapacity:
+		p.crowded++
+	}
+	if p.hold == nil && b.phase != "" {
+		p.hold = b
+	}
+}
+
 func (p pending) suffix() string {
 	s := ""
 	if p.crowded > 0 {
@@ -34,7 +47,7 @@ func (p *planner) assignWave(w wave, st *nfv1.WaveStatus) pending {
 	sortHosts(p.r.UID, pool, w.last)
 	places := int32(len(pool)) //nolint:gosec // a namespace has far fewer hosts than 2^31
 	if !w.last {
-		places = max(st.Size-p.count(w.Name).assigned, 0)
+		places = p.count(w.Name).places(st.Size)
 	}
 	unavailable := p.unavailableIn(w, pool)
 	var out pending
@@ -42,10 +55,8 @@ func (p *planner) assignWave(w wave, st *nfv1.WaveStatus) pending {
 		if places == 0 && !v.retry {
 			continue
 		}
-		if b := p.hostBlock(v, w, st, unavailable, &out); b != nil {
-			if out.hold == nil && b.Reason != "" {
-				out.hold = b
-			}
+		if b := p.hostBlock(hostInput{p: p, wave: w, view: v, unavailable: unavailable, max: st.MaxUnavailable}); b != nil {
+			out.add(b)
 			continue
 		}
 		if !v.unavailable() {
@@ -60,26 +71,15 @@ func (p *planner) assignWave(w wave, st *nfv1.WaveStatus) pending {
 }
 
 // hostBlock says what keeps a candidate of an open wave from being assigned now, or nil.
-// A block without a reason holds the host and not the wave.
-func (p *planner) hostBlock(v *hostView, w wave, st *nfv1.WaveStatus, unavailable int32, out *pending) *block {
-	switch holder := p.heldBy(v); {
-	case holder != nil:
-		p.hostNote(v, ReasonHeld, "held by the older rollout %s (%s)", holder.Name, phaseName(holder.Status.Phase))
-		return heldBlock(w.Name, 1, holder)
-	case !v.online:
-		out.offline++
-		p.hostNote(v, ReasonOffline, "offline; it is assigned when it returns")
-		if p.r.Spec.OfflinePolicy == nfv1.OfflinePolicyWait {
-			return blocked(ReasonOffline, "wave %s: waits for offline hosts such as %s, because offlinePolicy is Wait", w.Name, v.host.Name)
+func (p *planner) hostBlock(in hostInput) *block {
+	for _, gate := range hostGates() {
+		if b := gate(in); b != nil {
+			b.Wave, b.Host = in.wave.Name, in.view.host.Name
+			p.notes = append(p.notes, b.Note)
+			return b
 		}
-		return &block{}
-	case !v.unavailable() && unavailable+1 > st.MaxUnavailable:
-		out.crowded++
-		p.hostNote(v, ReasonCapacity, "%d of %d allowed hosts are unavailable", unavailable, st.MaxUnavailable)
-		return blocked(ReasonCapacity, "wave %s: %d hosts are unavailable and maxUnavailable is %d; the wave goes on when they recover", w.Name, unavailable, st.MaxUnavailable)
-	default:
-		return nil
 	}
+	return nil
 }
 
 // unavailableIn counts the hosts that spend the capacity of a wave: its members, and
@@ -180,7 +180,7 @@ func (p *planner) withdraw(offlineOnly bool) {
 		if !v.inFlight() || v.started || (offlineOnly && v.online) {
 			continue
 		}
-		p.hostNote(v, ReasonOffline, "had not begun; its assignment is taken back")
+		p.hostNote(v, ReasonWithdrawn, "had not begun; its assignment is taken back")
 		p.assign(v, nfv1.IntentNone, v.wave, "")
 	}
 }

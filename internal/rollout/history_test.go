@@ -275,7 +275,7 @@ func (h *history) checkCapacity(ro *nfv1.Rollout, d Decision) {
 }
 
 func available(host *nfv1.Host) bool {
-	v := newHostView(&nfv1.Rollout{ObjectMeta: metav1.ObjectMeta{UID: "nobody"}}, nil, host, true)
+	v := newHostView(&nfv1.Rollout{ObjectMeta: metav1.ObjectMeta{UID: "nobody"}}, nil, host, true, metav1.Time{})
 	return v.online && v.healthy
 }
 
@@ -289,7 +289,7 @@ func (h *history) spends(ro *nfv1.Rollout, wave string, host *nfv1.Host) bool {
 	if !isOnline(host) || !available(host) {
 		return true
 	}
-	return matchingOutcome(host) == "" && h.now.Before(deadline(host, time.Duration(ro.Spec.HostTimeoutSeconds)*time.Second))
+	return matchingOutcome(host) == "" && h.now.Before(deadline(host, time.Duration(ro.Spec.HostTimeoutSeconds)*time.Second, ro.Status.ReachableSince.Time))
 }
 
 // checkOrder: a wave is assigned only after every earlier one has soaked.
@@ -336,6 +336,7 @@ func (h *history) comesToRest() {
 	for _, ro := range h.rollouts {
 		switch p := ro.Status.Phase; {
 		case p.Finished(), p == nfv1.RolloutPhasePaused, p == nfv1.RolloutPhaseBlocked:
+		case p == nfv1.RolloutPhaseReverting && readyReason(ro) == ReasonHeld:
 		default:
 			h.t.Fatalf("%s is stuck in phase %s: %s", ro.Name, p, ro.Status.Message)
 		}

@@ -43,6 +43,11 @@ type hostView struct {
 	started  bool
 	deadline time.Time
 
+	// settled says that the wave of the host has soaked: its health is not the rollout's
+	// affair any more. awaitsReboot that it waits for somebody to reboot it.
+	settled      bool
+	awaitsReboot bool
+
 	// failReason says that the assignment failed; failMessage has the details.
 	failReason  string
 	failMessage string
@@ -52,7 +57,7 @@ type hostView struct {
 	retry bool
 }
 
-func newHostView(r *nfv1.Rollout, rel *nfv1.Release, h *nfv1.Host, target bool) *hostView {
+func newHostView(r *nfv1.Rollout, rel *nfv1.Release, h *nfv1.Host, target bool, reachable metav1.Time) *hostView {
 	v := &hostView{
 		host:    h,
 		target:  target,
@@ -70,7 +75,8 @@ func newHostView(r *nfv1.Rollout, rel *nfv1.Release, h *nfv1.Host, target bool) 
 	v.mine, v.intent, v.wave = true, d.Intent, d.Wave
 	v.started = h.Status.ObservedRevision >= d.Revision
 	v.outcome = matchingOutcome(h)
-	v.deadline = deadline(h, time.Duration(r.Spec.HostTimeoutSeconds)*time.Second)
+	v.awaitsReboot = v.online && v.started && h.Status.Phase == nfv1.HostPhaseAwaitingReboot
+	v.deadline = deadline(h, time.Duration(r.Spec.HostTimeoutSeconds)*time.Second, reachable.Time)
 	return v
 }
 
@@ -90,6 +96,18 @@ func skipReason(h *nfv1.Host, rel *nfv1.Release, path nfv1.StorePath) string {
 		return ReasonClosureMissing
 	default:
 		return ""
+	}
+}
+
+// skipText says what a person can do about a host that is kept out.
+func skipText(v *hostView) string {
+	switch v.skip {
+	case ReasonDeleting:
+		return "the Host is being deleted"
+	case ReasonLifecycle:
+		return fmt.Sprintf("its lifecycle is %s", v.host.Spec.Lifecycle)
+	default:
+		return "the release has no closure for it"
 	}
 }
 
@@ -115,17 +133,27 @@ func matchingOutcome(h *nfv1.Host) nfv1.AttemptOutcome {
 	return a.Outcome
 }
 
-// deadline is when the current assignment times out: timeout after the later of the
-// assignment and the host's last return. Waiting for a reboot stands still, so it has
-// none.
-func deadline(h *nfv1.Host, timeout time.Duration) time.Time {
-	if h.Status.Phase == nfv1.HostPhaseAwaitingReboot && h.Status.ObservedRevision >= h.Spec.Desired.Revision {
+// deadline is when the current assignment times out: timeout after the latest of the
+// assignment, the host's return, and the end of an outage of the fleet. There is none
+// while the host waits for a reboot, and none for an offline host that nothing waits
+// for: one that was assigned for its return, or is sent back.
+func deadline(h *nfv1.Host, timeout time.Duration, reachable time.Time) time.Time {
+	d := h.Spec.Desired
+	if h.Status.Phase == nfv1.HostPhaseAwaitingReboot && h.Status.ObservedRevision >= d.Revision {
 		return time.Time{}
 	}
-	from := h.Spec.Desired.AssignedTime.Time
-	if c := meta.FindStatusCondition(h.Status.Conditions, nfv1.ConditionOnline); c != nil &&
-		c.Status == metav1.ConditionTrue && c.LastTransitionTime.After(from) {
-		from = c.LastTransitionTime.Time
+	from := d.AssignedTime.Time
+	if reachable.After(from) {
+		from = reachable
+	}
+	online := meta.FindStatusCondition(h.Status.Conditions, nfv1.ConditionOnline)
+	switch {
+	case online != nil && online.Status == metav1.ConditionTrue:
+		if online.LastTransitionTime.After(from) {
+			from = online.LastTransitionTime.Time
+		}
+	case d.Wave == "" || d.Intent == nfv1.IntentRevert:
+		return time.Time{}
 	}
 	return from.Add(timeout)
 }
@@ -147,9 +175,10 @@ func (v *hostView) unassigned() bool {
 // movable reports whether the rollout could move the host.
 func (v *hostView) movable() bool { return v.target && v.skip == "" }
 
-// succeeded reports whether the host runs what this rollout asked for, and is healthy.
+// succeeded reports whether the host runs what this rollout asked for, and is healthy or
+// was when its wave had soaked.
 func (v *hostView) succeeded() bool {
-	return v.mine && v.intent != nfv1.IntentNone && v.outcome == nfv1.AttemptSucceeded && v.healthy && v.failReason == ""
+	return v.mine && v.intent != nfv1.IntentNone && v.outcome == nfv1.AttemptSucceeded && (v.healthy || v.settled) && v.failReason == ""
 }
 
 // inFlight reports whether the host has an assignment without an end.
@@ -161,7 +190,7 @@ func (v *hostView) inFlight() bool {
 func (v *hostView) unavailable() bool {
 	switch {
 	case v.inFlight():
-		return true
+		return !v.awaitsReboot
 	case v.online:
 		return !v.healthy
 	default:

@@ -49,14 +49,14 @@ type planner struct {
 	now time.Time
 	r   *nfv1.Rollout
 
-	waves    []wave
-	targets  *targeter
-	invalid  error
-	holders  *holders
-	views    []*hostView
-	notFound int32
-	frozen   bool
-	lost     fleetLoss
+	waves   []wave
+	targets *targeter
+	invalid error
+	holders *holders
+	views   []*hostView
+	missing []string
+	frozen  bool
+	lost    fleetLoss
 
 	status      nfv1.RolloutStatus
 	stalled     bool
@@ -78,6 +78,9 @@ func newPlanner(s Snapshot, now time.Time) *planner {
 	}
 	p.lost = findFleetLoss(s.Hosts, s.OfflineWindow)
 	p.frozen = p.lost.lost > 0
+	if !p.frozen && readyReason(p.r) == ReasonFleetUnreachable {
+		p.status.ReachableSince = p.stamp()
+	}
 	p.startAttempt()
 	p.observe()
 	return p
@@ -106,38 +109,43 @@ func (p *planner) observe() {
 	sticky, release := p.stickyFailures(), p.pinnedRelease()
 	p.views = make([]*hostView, 0, len(p.s.Hosts))
 	for _, h := range p.s.Hosts {
-		v := newHostView(p.r, release, h, p.targets.selects(h))
+		v := newHostView(p.r, release, h, p.targets.selects(h), p.status.ReachableSince)
 		p.judge(v, sticky)
+		if v.target && v.skip != "" {
+			p.hostNote(v, v.skip, "kept out: %s", skipText(v))
+		}
 		p.views = append(p.views, v)
 	}
-	p.notFound = p.missingHosts()
+	p.missing = p.missingHosts()
 }
 
-// missingHosts counts the names of spec.hosts that there is no Host of.
-func (p *planner) missingHosts() int32 {
+// missingHosts are the names of spec.hosts that there is no Host of.
+func (p *planner) missingHosts() []string {
 	if len(p.r.Spec.Hosts) == 0 {
-		return 0
+		return nil
 	}
 	there := make(map[string]bool, len(p.s.Hosts))
 	for _, h := range p.s.Hosts {
 		there[h.Name] = true
 	}
-	var n int32
+	var missing []string
 	for _, name := range p.r.Spec.Hosts {
 		if !there[string(name)] {
-			n++
+			missing = append(missing, string(name))
 		}
 	}
-	return n
+	return missing
 }
 
 func (p *planner) judge(v *hostView, sticky map[string]string) {
-	v.judge(p.now, p.isSoaking(v.wave), p.frozen)
+	finished := p.r.Status.Phase.Finished()
+	v.settled = finished || p.waveStatus(v.wave).soaked()
+	v.judge(p.now, p.waveStatus(v.wave).soaking(), p.frozen)
 	if !v.mine || v.intent != nfv1.IntentDeploy {
 		return
 	}
 	if attempt := v.host.Spec.Desired.Attempt; attempt < p.status.Attempt {
-		v.retry = v.failReason != "" && !p.r.Status.Phase.Finished()
+		v.retry = v.failReason != "" && !finished
 		return
 	}
 	if reason, ok := sticky[v.wave+"/"+v.host.Name]; ok && v.failReason == "" {
@@ -165,14 +173,20 @@ func (p *planner) stickyFailures() map[string]string {
 	return out
 }
 
-func (p *planner) isSoaking(wave string) bool {
+// waveStatus is the status of a wave, or nil if there is none of that name.
+func (p *planner) waveStatus(name string) *waveStatus {
 	for i := range p.status.Waves {
-		if w := &p.status.Waves[i]; w.Name == wave {
-			return !w.FinishedAt.IsZero() && w.SoakedAt.IsZero()
+		if w := &p.status.Waves[i]; w.Name == name {
+			return (*waveStatus)(w)
 		}
 	}
-	return false
+	return nil
 }
+
+type waveStatus nfv1.WaveStatus
+
+func (w *waveStatus) soaked() bool  { return w != nil && !w.SoakedAt.IsZero() }
+func (w *waveStatus) soaking() bool { return w != nil && !w.FinishedAt.IsZero() && w.SoakedAt.IsZero() }
 
 // pinnedRelease is the release of the snapshot if it is the one that the rollout began
 // with, or any before it began.

@@ -70,7 +70,7 @@ func TestCanaryFailurePausesAndTouchesNobodyElse(t *testing.T) {
 	}
 	ro := w.addRollout("r", "bad", canary)
 	w.settle()
-	wantPhase(t, ro, nfv1.RolloutPhasePaused, "wave canary: 1 of 1 hosts failed, more than failureThreshold allows (0)")
+	wantPhase(t, ro, nfv1.RolloutPhasePaused, "wave canary: 1 of 1 host failed, more than failureThreshold allows (0)")
 	if !meta.IsStatusConditionTrue(ro.Status.Conditions, nfv1.ConditionStalled) || !meta.IsStatusConditionFalse(ro.Status.Conditions, nfv1.ConditionReady) {
 		t.Fatalf("conditions %+v", ro.Status.Conditions)
 	}
@@ -128,6 +128,9 @@ func TestStagedWavesSoakAndWaitForApproval(t *testing.T) {
 	w.settle()
 	wantPhase(t, ro, nfv1.RolloutPhaseAwaitingApproval, `add "rest" to spec.approvedWaves`)
 	ro.Spec.ApprovedWaves = []string{"rest"}
+	if d := w.plan(ro, -1); len(d.Assignments) != 0 || readyReason(ro) != ReasonReleaseNotVerified {
+		t.Fatalf("the wave starts on a verdict that is a minute old: %d assignments, %s", len(d.Assignments), ro.Status.Message)
+	}
 	if d := w.plan(ro, -1); len(d.Assignments) != 2 {
 		t.Fatalf("%d assignments at once, want maxUnavailable 2", len(d.Assignments))
 	}
@@ -145,7 +148,7 @@ func TestUnhealthyInSoakFails(t *testing.T) {
 	w.advance(time.Minute)
 	w.setCondition(h, nfv1.ConditionHealthy, metav1.ConditionFalse, nfv1.ReasonHealthCheckFailed)
 	w.settle()
-	wantPhase(t, ro, nfv1.RolloutPhasePaused, "wave first: 1 of 1 hosts failed")
+	wantPhase(t, ro, nfv1.RolloutPhasePaused, "wave first: 1 of 1 host failed")
 	w.setCondition(h, nfv1.ConditionHealthy, metav1.ConditionTrue, nfv1.ReasonUpToDate)
 	w.settle()
 	wantPhase(t, ro, nfv1.RolloutPhasePaused, "") // sticky
@@ -157,7 +160,7 @@ func TestOfflineHostIsDeferredAndConverges(t *testing.T) {
 	w.setOnline("host-002", false)
 	ro := w.addRollout("r", "a", canary)
 	w.settle()
-	wantPhase(t, ro, nfv1.RolloutPhaseSucceeded, "3 of 4 hosts run release a; 1 offline hosts converge when they return")
+	wantPhase(t, ro, nfv1.RolloutPhaseSucceeded, "3 of 4 hosts run release a; 1 offline host converges when it returns")
 	if ro.Status.Hosts.Deferred != 1 {
 		t.Fatalf("deferred %d", ro.Status.Hosts.Deferred)
 	}
@@ -248,7 +251,7 @@ func TestHoldsBeforeTheFirstWave(t *testing.T) {
 				w.now = w.now.Add(time.Duration(i) * time.Hour)
 				w.setOnline(h.Name, false)
 			}
-		}, nfv1.RolloutPhaseBlocked, "all of 3 hosts are offline"},
+		}, nfv1.RolloutPhaseBlocked, "no host succeeded and 3 hosts are offline"},
 		"gateway outage": {func(w *world, _ *nfv1.Rollout) {
 			for _, h := range w.hosts {
 				w.setOnline(h.Name, false)
@@ -266,6 +269,9 @@ func TestHoldsBeforeTheFirstWave(t *testing.T) {
 			w.addRelease("a")
 			ro := w.addRollout("r", "a", nil)
 			tc.prepare(w, ro)
+			for _, rel := range w.releases {
+				rel.Status.VerifiedAt = w.stamp()
+			}
 			d := w.plan(ro, -1)
 			wantPhase(t, ro, tc.phase, tc.message)
 			if tc.phase != nfv1.RolloutPhaseProgressing && len(d.Assignments) > 0 {
@@ -351,7 +357,7 @@ func TestDeletedAndRemadeReleaseEndsTheRollout(t *testing.T) {
 	w.releases = nil
 	w.addRelease("a").UID = "made-anew"
 	w.plan(ro, -1)
-	wantPhase(t, ro, nfv1.RolloutPhaseBlocked, "1 hosts in flight finish")
+	wantPhase(t, ro, nfv1.RolloutPhaseBlocked, "1 host in flight finishes")
 	w.settle()
 	wantPhase(t, ro, nfv1.RolloutPhaseFailed, "release a was deleted or made anew")
 }

@@ -54,6 +54,9 @@ const (
 	ReasonOffline = "Offline"
 	// ReasonCapacity means that as many hosts as maxUnavailable allows are unavailable.
 	ReasonCapacity = "Capacity"
+	// ReasonWithdrawn means that the assignment of a host that had not begun is taken
+	// back, because the rollout was stopped.
+	ReasonWithdrawn = "Withdrawn"
 	// ReasonNotFound means that spec.hosts names a Host that does not exist.
 	ReasonNotFound = "NotFound"
 	// ReasonClosureMissing means that the Release has no closure for the host.

@@ -17,7 +17,11 @@ func (p *planner) revert() bool {
 		if i < len(p.waves) {
 			name = p.waves[i].Name
 		}
-		if !p.revertWave(name, p.capacityOf(name)) {
+		done, held := p.revertWave(name, p.capacityOf(name))
+		if held != nil {
+			return p.phase(nfv1.RolloutPhaseReverting, held.Reason, "%s", held.Message)
+		}
+		if !done {
 			break
 		}
 	}
@@ -34,9 +38,10 @@ func (p *planner) capacityOf(name string) int32 {
 	return int32(len(p.views)) //nolint:gosec // a namespace has far fewer hosts than 2^31
 }
 
-// revertWave sends the hosts of a wave back and reports whether the wave is done.
+// revertWave sends the hosts of a wave back and reports whether the wave is done, and
+// what holds it if it cannot be for as long as an older rollout has one of its hosts.
 // Damaged and offline hosts do not wait for capacity, and offline ones hold nothing.
-func (p *planner) revertWave(name string, capacity int32) bool {
+func (p *planner) revertWave(name string, capacity int32) (done bool, held *block) {
 	var members []*hostView
 	var unavailable int32
 	for _, v := range p.views {
@@ -48,10 +53,13 @@ func (p *planner) revertWave(name string, capacity int32) bool {
 		}
 	}
 	sortHosts(p.r.UID, members, true)
-	done := true
+	done = true
 	for _, v := range members {
 		switch {
 		case v.intent == nfv1.IntentRevert:
+		case p.heldBy(v) != nil:
+			held = heldBlock(name, 1, p.heldBy(v))
+			p.hostNote(v, ReasonHeld, "%s", held.Message)
 		case v.host.Spec.Desired.PreviousStorePath == "":
 			p.hostNote(v, ReasonNoPrevious, "it is not known what the host ran before; it stays as it is")
 			p.assign(v, nfv1.IntentNone, name, "")
@@ -61,13 +69,13 @@ func (p *planner) revertWave(name string, capacity int32) bool {
 			unavailable++
 			p.assign(v, nfv1.IntentRevert, name, v.host.Spec.Desired.PreviousStorePath)
 		default:
-			p.hostNote(v, ReasonCapacity, "%d of %d allowed hosts are unavailable", unavailable, capacity)
+			p.hostNote(v, ReasonCapacity, "%s unavailable and maxUnavailable is %d", verb(int(unavailable), "host is", "hosts are"), capacity)
 		}
 		if v.online && (v.intent == nfv1.IntentDeploy || v.inFlight()) {
 			done = false
 		}
 	}
-	return done
+	return done, held
 }
 
 func (p *planner) revertPhase() bool {
@@ -87,10 +95,10 @@ func (p *planner) revertPhase() bool {
 	}
 	switch {
 	case open > 0 || len(p.assignments) > 0:
-		return p.phase(nfv1.RolloutPhaseReverting, ReasonReverting, "%d hosts are back on what they ran before, %d to go", back, open)
+		return p.phase(nfv1.RolloutPhaseReverting, ReasonReverting, "%s back on what they ran before, %d to go", verb(int(back), "host is", "hosts are"), open)
 	case failed > 0:
-		return p.phase(nfv1.RolloutPhaseFailed, ReasonRevertIncomplete, "%d hosts could not be sent back; see their status", failed)
+		return p.phase(nfv1.RolloutPhaseFailed, ReasonRevertIncomplete, "%s could not be sent back; see their status", plural(failed, "host"))
 	default:
-		return p.phase(nfv1.RolloutPhaseReverted, ReasonReverted, "%d hosts were sent back to what they ran before, %d stayed because it is not known", back, stayed)
+		return p.phase(nfv1.RolloutPhaseReverted, ReasonReverted, "%s sent back to what they ran before, %d stayed because it is not known", verb(int(back), "host was", "hosts were"), stayed)
 	}
 }

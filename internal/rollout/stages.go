@@ -4,6 +4,8 @@
 package rollout
 
 import (
+	"fmt"
+
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
@@ -42,13 +44,13 @@ func (p *planner) stageEnding() bool {
 	p.lookAtDeadlines()
 	if n := p.inFlight(); n > 0 {
 		p.useRelease = true
-		return p.phase(nfv1.RolloutPhaseCancelling, ReasonCancelling, "%d hosts in flight finish first; nothing more is assigned", n)
+		return p.phase(nfv1.RolloutPhaseCancelling, ReasonCancelling, "%s first; nothing more is assigned", verb(int(n), "host in flight finishes", "hosts in flight finish"))
 	}
 	if n := len(p.assignments); n > 0 {
-		return p.phase(nfv1.RolloutPhaseCancelling, ReasonCancelling, "%d assignments that had not begun are taken back", n)
+		return p.phase(nfv1.RolloutPhaseCancelling, ReasonCancelling, "%s back", verb(n, "assignment that had not begun is taken", "assignments that had not begun are taken"))
 	}
 	c := p.hostCounts()
-	return p.phase(nfv1.RolloutPhaseCancelled, ReasonCancelled, "cancelled; %d of %d hosts run release %s", c.Succeeded, c.Total, p.r.Spec.Release)
+	return p.phase(nfv1.RolloutPhaseCancelled, ReasonCancelled, "cancelled; %d of %s run release %s", c.Succeeded, plural(c.Total, "host"), p.r.Spec.Release)
 }
 
 // stageUnreachable holds everything while most of the fleet is silent. Timeouts stand
@@ -72,7 +74,7 @@ func (p *planner) stageReleaseGone() bool {
 		p.stalled = true
 		p.lookAtDeadlines()
 		if n := p.inFlight(); n > 0 {
-			return p.phase(nfv1.RolloutPhaseBlocked, ReasonReleaseGone, "release %s was deleted or made anew; %d hosts in flight finish", p.r.Spec.Release, n)
+			return p.phase(nfv1.RolloutPhaseBlocked, ReasonReleaseGone, "release %s was deleted or made anew; %s", p.r.Spec.Release, verb(int(n), "host in flight finishes", "hosts in flight finish"))
 		}
 		return p.phase(nfv1.RolloutPhaseFailed, ReasonReleaseGone, "release %s was deleted or made anew; create another rollout", p.r.Spec.Release)
 	case !pinned && p.s.Release != nil && !p.s.Release.DeletionTimestamp.IsZero():
@@ -94,15 +96,15 @@ func (p *planner) stageFailures() bool {
 	p.withdraw(true)
 	p.lookAtDeadlines()
 	n := p.inFlight()
-	const why = "wave %s: %d of %d hosts failed, more than failureThreshold allows (%d)"
+	why := fmt.Sprintf("wave %s: %d of %s failed, more than failureThreshold allows (%d)", st.Name, st.Failed, plural(st.Size, "host"), st.Threshold)
 	switch {
 	case p.r.Spec.OnFailure != nfv1.OnFailureRevert:
 		p.stalled = true
 		return p.phase(nfv1.RolloutPhasePaused, ReasonTooManyFailures,
-			why+"; %d in flight. Raise attempt to try the failed hosts again, raise failureThreshold to go on without them, or cancel", st.Name, st.Failed, st.Size, st.Threshold, n)
+			"%s; %d in flight. Raise attempt to try the failed hosts again, raise failureThreshold to go on without them, or cancel", why, n)
 	case n > 0:
 		return p.phase(nfv1.RolloutPhaseProgressing, ReasonTooManyFailures,
-			why+"; %d in flight finish, then every host is sent back", st.Name, st.Failed, st.Size, st.Threshold, n)
+			"%s; %d in flight finish, then every host is sent back", why, n)
 	default:
 		return p.revert()
 	}
@@ -126,7 +128,7 @@ func (p *planner) stagePaused() bool {
 	p.useRelease = p.status.ReleaseUID != ""
 	p.withdraw(true)
 	p.lookAtDeadlines()
-	return p.phase(nfv1.RolloutPhasePaused, ReasonPaused, "paused by spec.state; %d hosts in flight finish. Set spec.state to Running to go on", p.inFlight())
+	return p.phase(nfv1.RolloutPhasePaused, ReasonPaused, "paused by spec.state; %d in flight finish. Set spec.state to Running to go on", p.inFlight())
 }
 
 func (p *planner) stageReleaseReady() bool {

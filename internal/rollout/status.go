@@ -5,6 +5,7 @@ package rollout
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -43,7 +44,7 @@ func (p *planner) decide() Decision {
 		HoldDeletion: !p.status.Phase.Finished(),
 		Notes:        p.notes,
 	}
-	if !p.recheck.IsZero() && !p.status.Phase.Finished() {
+	if !p.recheck.IsZero() {
 		d.RecheckAfter = max(p.recheck.Sub(p.now), time.Second)
 	}
 	return d
@@ -150,7 +151,7 @@ func (p *planner) refreshFailures() {
 
 // hostCounts counts the targets of the rollout.
 func (p *planner) hostCounts() nfv1.HostCounts {
-	c := nfv1.HostCounts{Skipped: p.notFound}
+	c := nfv1.HostCounts{Skipped: int32(len(p.missing))} //nolint:gosec // spec.hosts is bounded
 	for _, v := range p.views {
 		if v.mine && v.intent != nfv1.IntentNone && !v.retry {
 			c.Assigned++
@@ -208,8 +209,34 @@ func (p *planner) targetSummary() string {
 			missing++
 		}
 	}
-	return fmt.Sprintf("%d hosts selected, %d named without a Host, %d kept out by their lifecycle, %d without a closure in release %s",
-		targets, p.notFound, lifecycle, missing, p.r.Spec.Release)
+	return fmt.Sprintf("%s selected, %d named without a Host, %d kept out by their lifecycle, %d without a closure in release %s",
+		plural(targets, "host"), len(p.missing), lifecycle, missing, p.r.Spec.Release)
+}
+
+// skipSummary names the targets that are kept out, as the end of a message.
+func (p *planner) skipSummary() string {
+	names := map[string][]string{}
+	for _, v := range p.views {
+		if v.target && v.skip != "" {
+			names[v.skip] = append(names[v.skip], v.host.Name)
+		}
+	}
+	if len(p.missing) > 0 {
+		names[ReasonNotFound] = slices.Clone(p.missing)
+	}
+	text := ""
+	for _, reason := range slices.Sorted(maps.Keys(names)) {
+		text += fmt.Sprintf("; skipped as %s: %s", reason, sample(names[reason]))
+	}
+	return text
+}
+
+// readyReason is the reason of the stored condition Ready.
+func readyReason(r *nfv1.Rollout) string {
+	if c := meta.FindStatusCondition(r.Status.Conditions, nfv1.ConditionReady); c != nil {
+		return c.Reason
+	}
+	return ""
 }
 
 // setConditions follows kstatus: Reconciling or Stalled is present only while True, and
@@ -247,12 +274,4 @@ func phaseName(phase nfv1.RolloutPhase) string {
 		return string(nfv1.RolloutPhasePending)
 	}
 	return string(phase)
-}
-
-// truncate cuts a text to at most n characters.
-func truncate(s string, n int) string {
-	if r := []rune(s); len(r) > n {
-		return string(r[:n-1]) + "…"
-	}
-	return s
 }

@@ -4,9 +4,9 @@
 package rollout
 
 import (
-	"fmt"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
@@ -84,9 +84,12 @@ func (p *planner) startWave(i int) bool {
 	in := waveInput{p: p, wave: w, candidates: p.candidates(w)}
 	for _, g := range waveGates() {
 		if b := g(in); b != nil {
-			p.look(b.at)
+			st.ReadyAt = metav1.Time{}
 			return p.phase(b.phase, b.Reason, "%s", b.Message)
 		}
+	}
+	if b := p.checkRelease(in, st); b != nil {
+		return p.phase(b.phase, b.Reason, "%s", b.Message)
 	}
 	n := int32(len(in.candidates)) //nolint:gosec // a namespace has far fewer hosts than 2^31
 	st.StartedAt = p.stamp()
@@ -98,6 +101,15 @@ func (p *planner) startWave(i int) bool {
 	st.MaxUnavailable = waveCapacity(w.MaxUnavailable, n)
 	st.Threshold = waveThreshold(p.r.Spec.FailureThreshold, st.Size)
 	return false
+}
+
+// checkRelease notes when the wave was ready for its release to be looked at, which is
+// what the release controller goes by, and holds the wave until it was.
+func (p *planner) checkRelease(in waveInput, st *nfv1.WaveStatus) *block {
+	if st.ReadyAt.IsZero() {
+		st.ReadyAt = p.stamp()
+	}
+	return gateVerified(in, st.ReadyAt.Time)
 }
 
 // candidates are the targets that a wave could take now. A host that failed in an
@@ -116,6 +128,10 @@ func (p *planner) candidates(w wave) []*hostView {
 type tally struct {
 	assigned, inFlight, succeeded, failed, skipped int32
 }
+
+// places is how many of size hosts the wave can take still. A host that left makes room
+// for another, so that a canary that goes into maintenance is not the end of canaries.
+func (t tally) places(size int32) int32 { return max(size-(t.assigned-t.skipped), 0) }
 
 func (p *planner) count(name string) tally {
 	var t tally
@@ -146,13 +162,15 @@ func (p *planner) moveWave(w wave, st *nfv1.WaveStatus) *block {
 	p.lookAtDeadlines()
 	switch {
 	case t.inFlight > 0:
-		return progressing("wave %s: %d of %d succeeded, %d in flight%s", w.Name, t.succeeded, st.Size, t.inFlight, pending.suffix())
+		return progressing(ReasonProgressing, "wave %s: %d of %d succeeded, %d in flight%s", w.Name, t.succeeded, st.Size, t.inFlight, pending.suffix())
 	case pending.hold != nil:
 		return pending.hold
-	case t.succeeded == 0 && t.skipped == 0 && t.failed > 0:
-		return blocked(ReasonNoneSucceeded, "wave %s: none of %d succeeded; cancel the rollout, or raise attempt to try them again", w.Name, t.failed)
 	case t.succeeded == 0 && pending.offline > 0:
-		return blocked(ReasonAllHostsOffline, "wave %s: all of %d hosts are offline; the wave goes on when one returns", w.Name, pending.offline)
+		return blocked(ReasonAllHostsOffline, "wave %s: no host succeeded and %s offline; the wave goes on when one returns",
+			w.Name, verb(int(pending.offline), "host is", "hosts are"))
+	case t.succeeded == 0 && (t.failed > 0 || t.skipped > 0 && !w.last):
+		return blocked(ReasonNoneSucceeded, "wave %s: no host succeeded (%d failed, %d left); raise attempt to try failed hosts again, or cancel the rollout",
+			w.Name, t.failed, t.skipped)
 	default:
 		return nil
 	}
@@ -168,14 +186,15 @@ func (p *planner) finish() bool {
 	}
 	c := p.hostCounts()
 	if n := len(p.assignments); n > 0 {
-		return p.phase(nfv1.RolloutPhaseProgressing, ReasonProgressing, "every wave is done; assigning %d offline hosts for their return", n)
+		return p.phase(nfv1.RolloutPhaseProgressing, ReasonProgressing, "every wave is done; assigning %s for their return", plural(n, "offline host"))
 	}
-	if c.Assigned == 0 {
+	if c.Assigned == 0 || c.Total == 0 {
 		return p.phase(nfv1.RolloutPhaseFailed, ReasonNoHosts, "every target left before it was moved: %s", p.targetSummary())
 	}
 	late := ""
 	if c.Deferred > 0 {
-		late = fmt.Sprintf("; %d offline hosts converge when they return", c.Deferred)
+		late = "; " + verb(int(c.Deferred), "offline host converges when it returns", "offline hosts converge when they return")
 	}
-	return p.phase(nfv1.RolloutPhaseSucceeded, ReasonSucceeded, "%d of %d hosts run release %s%s", c.Succeeded, c.Total, p.r.Spec.Release, late)
+	return p.phase(nfv1.RolloutPhaseSucceeded, ReasonSucceeded, "%d of %s run release %s%s%s",
+		c.Succeeded, plural(c.Total, "host"), p.r.Spec.Release, late, p.skipSummary())
 }

@@ -113,7 +113,7 @@ func (w *world) addRelease(name string) *nfv1.Release {
 	for _, h := range w.hosts {
 		rel.Spec.Hosts[h.Name] = storePath(name, h.Name)
 	}
-	rel.Status.ObservedGeneration = 1
+	rel.Status.ObservedGeneration, rel.Status.VerifiedAt = 1, w.stamp()
 	meta.SetStatusCondition(&rel.Status.Conditions, metav1.Condition{Type: nfv1.ConditionVerified, Status: metav1.ConditionTrue, Reason: nfv1.ReasonVerified})
 	w.releases = append(w.releases, rel)
 	return rel
@@ -165,6 +165,7 @@ func (w *world) snapshot(ro *nfv1.Rollout) Snapshot {
 // plan plans a rollout and carries out the first writes of the decision, or all of them
 // if writes is negative. It answers the decision.
 func (w *world) plan(ro *nfv1.Rollout, writes int) Decision {
+	w.recheck(ro)
 	d := Plan(w.snapshot(ro), w.now)
 	if w.checks != nil {
 		w.checks(ro, d)
@@ -182,6 +183,18 @@ func (w *world) plan(ro *nfv1.Rollout, writes int) Decision {
 		h.Generation++
 	}
 	return d
+}
+
+// recheck lets the release controller look at the release of a rollout that is ready for
+// its next wave. The verdict stays what it is.
+func (w *world) recheck(ro *nfv1.Rollout) {
+	for _, rel := range w.releases {
+		for _, wave := range ro.Status.Waves {
+			if rel.Name == ro.Spec.Release && wave.ReadyAt.After(rel.Status.VerifiedAt.Time) {
+				rel.Status.VerifiedAt = w.stamp()
+			}
+		}
+	}
 }
 
 // agent lets the agent of a host do one thing: begin an assignment, or end the one that
