@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
+	"github.com/nixfleet/nixfleet/internal/durable"
 	"github.com/nixfleet/nixfleet/internal/nix"
 )
 
@@ -174,39 +175,10 @@ func (f *JournalFile) Save(j Journal) error {
 	if err != nil {
 		return fmt.Errorf("encode the journal: %w", err)
 	}
-	if err := writeDurably(f.dir, journalName, data); err != nil {
+	if err := durable.WriteFile(f.dir, journalName, data); err != nil {
 		return fmt.Errorf("write the journal: %w", err)
 	}
 	return nil
-}
-
-func writeDurably(dir, name string, data []byte) (err error) {
-	tmp, err := os.CreateTemp(dir, "."+name+"-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(tmp.Name()))
-		}
-	}()
-	if _, err := tmp.Write(data); err != nil {
-		return errors.Join(err, tmp.Close())
-	}
-	if err := tmp.Sync(); err != nil {
-		return errors.Join(err, tmp.Close())
-	}
-	if err := tmp.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), filepath.Join(dir, name)); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // end closes the open attempt with an outcome.
