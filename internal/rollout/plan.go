@@ -58,6 +58,9 @@ type planner struct {
 	frozen  bool
 	lost    fleetLoss
 
+	// reverting says that the rollout is on the way back, which it never leaves.
+	reverting bool
+
 	status      nfv1.RolloutStatus
 	stalled     bool
 	notes       []Note
@@ -81,6 +84,7 @@ func newPlanner(s Snapshot, now time.Time) *planner {
 	if !p.frozen && readyReason(p.r) == ReasonFleetUnreachable {
 		p.status.ReachableSince = p.stamp()
 	}
+	p.reverting = isReverting(s)
 	p.startAttempt()
 	p.observe()
 	return p
@@ -94,7 +98,7 @@ func (p *planner) startAttempt() {
 			p.status.Waves = append(p.status.Waves, nfv1.WaveStatus{Name: w.Name})
 		}
 	}
-	if p.status.Attempt == p.r.Spec.Attempt || p.r.Status.Phase.Finished() || p.r.Status.Phase == nfv1.RolloutPhaseReverting {
+	if p.status.Attempt == p.r.Spec.Attempt || p.r.Status.Phase.Finished() || p.reverting {
 		return
 	}
 	p.status.Attempt = p.r.Spec.Attempt

@@ -146,10 +146,10 @@ func TestUnhealthyInSoakFails(t *testing.T) {
 	w.settle()
 	h := w.host(w.running("a")[0])
 	w.advance(time.Minute)
-	w.setCondition(h, nfv1.ConditionHealthy, metav1.ConditionFalse, nfv1.ReasonHealthCheckFailed)
+	w.setHealth(h.Name, metav1.ConditionFalse)
 	w.settle()
 	wantPhase(t, ro, nfv1.RolloutPhasePaused, "wave first: 1 of 1 host failed")
-	w.setCondition(h, nfv1.ConditionHealthy, metav1.ConditionTrue, nfv1.ReasonUpToDate)
+	w.setHealth(h.Name, metav1.ConditionTrue)
 	w.settle()
 	wantPhase(t, ro, nfv1.RolloutPhasePaused, "") // sticky
 }
@@ -313,8 +313,8 @@ func TestRevertGoesBackToWhatRanBefore(t *testing.T) {
 	ro := w.addRollout("b", "b", func(s *nfv1.RolloutSpec) { s.OnFailure = nfv1.OnFailureRevert })
 	w.plan(ro, -1)
 	for _, h := range w.hosts {
-		w.agent(h)
-		w.agent(h)
+		for w.agent(h) {
+		}
 	}
 	w.broken = map[string]bool{}
 	w.settle()

@@ -3,10 +3,29 @@
 
 package rollout
 
-import nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
+import (
+	"slices"
+
+	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
+)
 
 func (p *planner) stageReverting() bool {
-	return p.r.Status.Phase == nfv1.RolloutPhaseReverting && p.revert()
+	return p.reverting && p.revert()
+}
+
+// isReverting reports whether the rollout is on the way back. The hosts say so too: the
+// phase may be another one for a while, as when the fleet cannot be reached.
+func isReverting(s Snapshot) bool {
+	switch {
+	case s.Rollout.Status.Phase == nfv1.RolloutPhaseReverting:
+		return true
+	case s.Rollout.Status.Phase.Finished():
+		return false
+	}
+	return slices.ContainsFunc(s.Hosts, func(h *nfv1.Host) bool {
+		d := h.Spec.Desired
+		return d != nil && d.Intent == nfv1.IntentRevert && d.Rollout != nil && d.Rollout.UID == s.Rollout.UID
+	})
 }
 
 // revert sends every host that the rollout assigned back to what it ran before, the

@@ -4,6 +4,7 @@
 package rollout
 
 import (
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -168,12 +169,17 @@ func (p *planner) moveWave(w wave, st *nfv1.WaveStatus) *block {
 	case t.succeeded == 0 && pending.offline > 0:
 		return blocked(ReasonAllHostsOffline, "wave %s: no host succeeded and %s offline; the wave goes on when one returns",
 			w.Name, verb(int(pending.offline), "host is", "hosts are"))
-	case t.succeeded == 0 && (t.failed > 0 || t.skipped > 0 && !w.last):
+	case t.succeeded == 0 && (t.failed > 0 || !w.last && p.hasTargets()):
 		return blocked(ReasonNoneSucceeded, "wave %s: no host succeeded (%d failed, %d left); raise attempt to try failed hosts again, or cancel the rollout",
 			w.Name, t.failed, t.skipped)
 	default:
 		return nil
 	}
+}
+
+// hasTargets reports whether there is a host that the rollout could move or has moved.
+func (p *planner) hasTargets() bool {
+	return slices.ContainsFunc(p.views, (*hostView).movable)
 }
 
 // finish ends the rollout after its last wave. Hosts that are still offline get their

@@ -25,6 +25,8 @@ type world struct {
 	hosts    []*nfv1.Host
 	rollouts []*nfv1.Rollout
 	releases []*nfv1.Release
+	agents   map[string]*simAgent
+	made     int // objects so far, to tell them apart
 
 	// broken are the store paths that hosts find unhealthy after activation; "host/path"
 	// breaks one host only.
@@ -41,6 +43,7 @@ func newWorld(hosts ...string) *world {
 		now:    time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC),
 		window: testWindow,
 		broken: map[string]bool{},
+		agents: map[string]*simAgent{},
 	}
 	for _, n := range hosts {
 		w.addHost(n, nil)
@@ -56,31 +59,50 @@ func hostNames(n int) []string {
 	return out
 }
 
+func (w *world) serial() int {
+	w.made++
+	return w.made
+}
+
 func (w *world) stamp() metav1.Time { return metav1.NewTime(w.now.Truncate(time.Second)) }
 
 // addHost adds an active host that is online, healthy and runs a system of its own.
 func (w *world) addHost(name string, labels map[string]string) *nfv1.Host {
 	h := &nfv1.Host{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "fleet", UID: types.UID("uid-" + name), Labels: labels, ResourceVersion: "1"},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "fleet", UID: types.UID(fmt.Sprintf("uid-%s-%d", name, w.serial())), Labels: labels, ResourceVersion: "1"},
 		Spec:       nfv1.HostSpec{Platform: nfv1.PlatformX8664Linux, Lifecycle: nfv1.LifecycleActive},
-		Status: nfv1.HostStatus{
-			Phase:   nfv1.HostPhaseIdle,
-			Running: &nfv1.SystemGeneration{StorePath: storePath("factory", name)},
-		},
+		Status:     nfv1.HostStatus{ObservedGeneration: -1},
 	}
 	w.hosts = append(w.hosts, h)
 	w.setCondition(h, nfv1.ConditionOnline, metav1.ConditionTrue, nfv1.ReasonLeaseRenewed)
-	w.setCondition(h, nfv1.ConditionHealthy, metav1.ConditionTrue, nfv1.ReasonUpToDate)
+	w.agents[name] = newSimAgent(h.UID, storePath("factory", name))
+	w.say(h)
 	return h
 }
 
 func (w *world) host(name string) *nfv1.Host {
+	if h := w.find(name); h != nil {
+		return h
+	}
+	panic("no host " + name)
+}
+
+func (w *world) find(name string) *nfv1.Host {
 	for _, h := range w.hosts {
 		if h.Name == name {
 			return h
 		}
 	}
-	panic("no host " + name)
+	return nil
+}
+
+func (w *world) rollout(uid types.UID) *nfv1.Rollout {
+	for _, ro := range w.rollouts {
+		if ro.UID == uid {
+			return ro
+		}
+	}
+	return nil
 }
 
 func (w *world) setCondition(h *nfv1.Host, kind string, status metav1.ConditionStatus, reason string) {
@@ -103,7 +125,7 @@ func storePath(release, host string) nfv1.StorePath {
 // addRelease adds a verified release with a closure for every host that exists.
 func (w *world) addRelease(name string) *nfv1.Release {
 	rel := &nfv1.Release{
-		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "fleet", UID: types.UID(fmt.Sprintf("uid-%s-%d", name, len(w.releases))), Generation: 1},
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "fleet", UID: types.UID(fmt.Sprintf("uid-%s-%d", name, w.serial())), Generation: 1},
 		Spec: nfv1.ReleaseSpec{
 			Caches: []nfv1.BinaryCache{{URL: "https://cache.example.org"}},
 			Hosts:  map[string]nfv1.StorePath{},
@@ -123,7 +145,7 @@ func (w *world) addRelease(name string) *nfv1.Release {
 func (w *world) addRollout(name, release string, mutate func(*nfv1.RolloutSpec)) *nfv1.Rollout {
 	ro := &nfv1.Rollout{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: name, Namespace: "fleet", UID: types.UID(fmt.Sprintf("uid-%s-%d", name, len(w.rollouts))),
+			Name: name, Namespace: "fleet", UID: types.UID(fmt.Sprintf("uid-%s-%d", name, w.serial())),
 			Generation: 1, CreationTimestamp: w.stamp(),
 		},
 		Spec: nfv1.RolloutSpec{
@@ -165,24 +187,50 @@ func (w *world) snapshot(ro *nfv1.Rollout) Snapshot {
 // plan plans a rollout and carries out the first writes of the decision, or all of them
 // if writes is negative. It answers the decision.
 func (w *world) plan(ro *nfv1.Rollout, writes int) Decision {
+	s, d := w.decide(ro)
+	if writes == 0 {
+		return d
+	}
+	w.carryOut(s, d, func(i int) bool { return writes < 0 || i < writes-1 })
+	return d
+}
+
+// decide plans a rollout. The snapshot is what the decision rests on.
+func (w *world) decide(ro *nfv1.Rollout) (Snapshot, Decision) {
 	w.recheck(ro)
+	s := w.snapshot(ro)
 	d := Plan(w.snapshot(ro), w.now)
 	if w.checks != nil {
 		w.checks(ro, d)
 	}
-	if writes == 0 {
-		return d
+	return s, d
+}
+
+// carryOut writes a decision as the controller does: the status, if it changed, and then
+// the assignments that are not lost, each only on the object that was planned on. It
+// answers false if nothing was written because the rollout is another by now.
+func (w *world) carryOut(s Snapshot, d Decision, arrives func(i int) bool) bool {
+	ro := w.rollout(s.Rollout.UID)
+	if ro == nil || !reflect.DeepEqual(ro, s.Rollout) {
+		return false
 	}
 	ro.Status = *d.Status.DeepCopy()
+	if !d.HoldDeletion && !ro.DeletionTimestamp.IsZero() {
+		w.rollouts = slices.DeleteFunc(slices.Clone(w.rollouts), func(r *nfv1.Rollout) bool { return r.UID == ro.UID })
+	}
+	planned := map[types.UID]*nfv1.Host{}
+	for _, h := range s.Hosts {
+		planned[h.UID] = h
+	}
 	for i, a := range d.Assignments {
-		if writes > 0 && i >= writes-1 {
-			break
+		h := w.find(a.Host.Name)
+		if !arrives(i) || h == nil || !reflect.DeepEqual(h, planned[a.Host.UID]) {
+			continue
 		}
-		h := w.host(a.Host.Name)
 		h.Spec.Desired = a.Desired.DeepCopy()
 		h.Generation++
 	}
-	return d
+	return true
 }
 
 // recheck lets the release controller look at the release of a rollout that is ready for
@@ -197,40 +245,11 @@ func (w *world) recheck(ro *nfv1.Rollout) {
 	}
 }
 
-// agent lets the agent of a host do one thing: begin an assignment, or end the one that
-// it has begun. It answers false when there is nothing to do.
-func (w *world) agent(h *nfv1.Host) bool {
-	d := h.Spec.Desired
-	if d == nil || !isOnline(h) || d.Intent == nfv1.IntentNone && h.Status.ObservedRevision >= d.Revision {
-		return false
-	}
-	if h.Status.ObservedRevision < d.Revision {
-		h.Status.ObservedRevision = d.Revision
-		if d.Intent != nfv1.IntentNone {
-			h.Status.Phase = nfv1.HostPhaseFetching
-			h.Status.Attempt = &nfv1.HostAttempt{Revision: d.Revision, StorePath: d.StorePath, RolloutUID: d.Rollout.UID}
-		}
-		return true
-	}
-	if h.Status.Attempt == nil || h.Status.Attempt.Revision != d.Revision || h.Status.Attempt.Outcome != "" {
-		return false
-	}
-	h.Status.Phase = nfv1.HostPhaseIdle
-	if w.broken[string(d.StorePath)] || w.broken[h.Name] {
-		h.Status.Attempt.Outcome, h.Status.Attempt.Reason = nfv1.AttemptRolledBack, nfv1.ReasonHealthCheckFailed
-		h.Status.Attempt.Message = "health check web did not pass within 30 s"
-		return true
-	}
-	h.Status.Attempt.Outcome, h.Status.Attempt.Reason = nfv1.AttemptSucceeded, nfv1.ReasonCompleted
-	h.Status.Running = &nfv1.SystemGeneration{StorePath: d.StorePath}
-	return true
-}
-
 // settle plans and lets agents work until nothing changes any more.
 func (w *world) settle() {
 	for range 1000 {
 		changed := false
-		for _, ro := range w.rollouts {
+		for _, ro := range slices.Clone(w.rollouts) {
 			before := ro.Status
 			d := w.plan(ro, -1)
 			changed = changed || len(d.Assignments) > 0 || !reflect.DeepEqual(before, ro.Status)
@@ -251,10 +270,17 @@ func (w *world) advance(d time.Duration) { w.now = w.now.Add(d) }
 func (w *world) running(release string) []string {
 	var out []string
 	for _, h := range w.hosts {
-		if h.Status.Running.StorePath == storePath(release, h.Name) {
+		if w.agents[h.Name].running == storePath(release, h.Name) {
 			out = append(out, h.Name)
 		}
 	}
 	slices.Sort(out)
 	return out
+}
+
+func setVerified(rel *nfv1.Release, status metav1.ConditionStatus) {
+	reason := map[metav1.ConditionStatus]string{
+		metav1.ConditionTrue: nfv1.ReasonVerified, metav1.ConditionFalse: nfv1.ReasonMissingPaths, metav1.ConditionUnknown: nfv1.ReasonCacheUnreachable,
+	}[status]
+	meta.SetStatusCondition(&rel.Status.Conditions, metav1.Condition{Type: nfv1.ConditionVerified, Status: status, Reason: reason})
 }
