@@ -127,7 +127,7 @@ vulncheck: $(BIN)/govulncheck ## Look for known vulnerabilities that the code ca
 ##@ Test
 
 .PHONY: test
-test: test-unit test-integration ## Run all tests of both modules with the race detector.
+test: test-unit test-simulation test-integration ## Run all tests of both modules with the race detector.
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need no network, no root, no API server and no Nix.
@@ -135,6 +135,13 @@ test-unit: ## Run the tests that need no network, no root, no API server and no 
 		echo "go test in $$module"; \
 		(cd $$module && $(GO_TEST) ./...); \
 	done
+
+# The planner has one goroutine, so the race detector, which is on in test-unit, has
+# nothing to find in more of the same.
+SIM_HISTORIES ?= 20000
+.PHONY: test-simulation
+test-simulation: ## Play random histories of rollouts: planner, hosts and operators under faults; SIM_HISTORIES=n.
+	SIM_HISTORIES=$(SIM_HISTORIES) $(GO) test -count=1 -timeout 60m -run '^TestHistories$$' ./internal/rollout
 
 .PHONY: test-integration
 test-integration: $(ENVTEST_TARGET) ensure-nix ## Run the tests that need a real API server or real Nix.

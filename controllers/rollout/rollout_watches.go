@@ -39,7 +39,7 @@ type Options struct {
 // coalesce is how long a report of a host waits for others: one plan answers them all.
 const coalesce = 100 * time.Millisecond
 
-// SetupWithManager adds the controller to a manager.
+// SetupWithManager adds the controllers of rollouts and of overrides to a manager.
 func SetupWithManager(mgr ctrl.Manager, o Options) error {
 	r := &Reconciler{
 		Client:        mgr.GetClient(),
@@ -51,6 +51,9 @@ func SetupWithManager(mgr ctrl.Manager, o Options) error {
 	}
 	if r.Writers == 0 {
 		r.Writers = defaultWriters
+	}
+	if err := setupOverrides(mgr); err != nil {
+		return err
 	}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("rollout").

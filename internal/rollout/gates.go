@@ -67,9 +67,11 @@ func gateEmptyWave(in waveInput) *block {
 	}
 	switch {
 	case matches == 0:
-		return blocked(ReasonEmptyWave, "wave %s: its selector matches none of the rollout's targets; label a host, or cancel and correct the selector", in.wave.Name)
+		return blocked(ReasonEmptyWave, "wave %s: its selector matches none of the rollout's targets; label a host, or cancel and correct the selector",
+			in.wave.Name)
 	case skipped == matches:
-		return blocked(ReasonEmptyWave, "wave %s: its selector matches %s, of which none can be moved (%s)", in.wave.Name, plural(matches, "target"), in.p.targetSummary())
+		return blocked(ReasonEmptyWave, "wave %s: its selector matches %s, of which none can be moved (%s)",
+			in.wave.Name, plural(matches, "target"), in.p.targetSummary())
 	default:
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -22,19 +23,33 @@ import (
 // looks at every invariant after every step. A history that fails is shrunk, and what it
 // prints can be replayed. SIM_HISTORIES sets how many are played.
 func TestHistories(t *testing.T) {
-	if n := os.Getenv("SIM_HISTORIES"); n != "" {
-		if err := flag.Set("rapid.checks", n); err != nil {
-			t.Fatalf("SIM_HISTORIES=%q: %v", n, err)
+	if s := os.Getenv("SIM_HISTORIES"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < parts {
+			t.Fatalf("SIM_HISTORIES=%q: want a number, at least %d", s, parts)
+		}
+		if err := flag.Set("rapid.checks", strconv.Itoa(n/parts)); err != nil {
+			t.Fatal(err)
 		}
 	}
-	rapid.Check(t, func(t *rapid.T) {
-		h := newHistory(t)
-		h.newRollout()
-		for range rapid.IntRange(5, 60).Draw(t, "steps") {
-			h.step()
-		}
-		h.comesToRest()
-	})
+	for i := range parts {
+		t.Run(strconv.Itoa(i), func(t *testing.T) {
+			t.Parallel()
+			rapid.Check(t, playHistory)
+		})
+	}
+}
+
+// parts are played at the same time.
+const parts = 4
+
+func playHistory(t *rapid.T) {
+	h := newHistory(t)
+	h.newRollout()
+	for range rapid.IntRange(5, 60).Draw(t, "steps") {
+		h.step()
+	}
+	h.comesToRest()
 }
 
 // history is one random history: a world, and the memory of what must not change.
@@ -127,7 +142,7 @@ func drawWaves(t *rapid.T) func(*nfv1.RolloutSpec) {
 
 // steps are what can happen, as often as each is worth.
 func steps() []string {
-	out := []string{"label", "lifecycle", "new rollout", "delete rollout", "release anew", "host anew", "backup", "restore", "outage", "verdict"}
+	out := []string{"override", "label", "lifecycle", "new rollout", "delete rollout", "release anew", "host anew", "backup", "restore", "outage", "verdict"}
 	for range 2 {
 		out = append(out, "silence", "ill", "break", "late report", "time", "operator", "stale decision", "stale write")
 	}
@@ -192,6 +207,7 @@ func (h *history) stepOfHost(action string, host *nfv1.Host) {
 			if rapid.Bool().Draw(t, "works") {
 				h.agent(x)
 			}
+			h.override(x)
 		}
 	case "silence":
 		h.setOnline(host.Name, !isOnline(host))
@@ -202,6 +218,11 @@ func (h *history) stepOfHost(action string, host *nfv1.Host) {
 	case "late report": // of long ago, or the last one twice
 		if sent := h.agents[host.Name].sent; len(sent) > 0 {
 			h.deliver(host, sent[rapid.IntRange(0, len(sent)-1).Draw(t, "report")])
+		}
+	case "override":
+		host.Spec.Override = &nfv1.DesiredOverride{ID: fmt.Sprintf("o%d", h.serial()), StorePath: storePath("by-hand", host.Name)}
+		if rapid.Bool().Draw(t, "clear") {
+			host.Spec.Override.StorePath, host.Spec.Override.Clear = "", nfv1.OverrideClearDesired
 		}
 	case "label":
 		host.Labels = map[string]string{"ring": rapid.SampledFrom([]string{"canary", "prod", "none"}).Draw(t, "ring")}

@@ -90,7 +90,7 @@ func (h *history) remember() {
 	for _, host := range h.hosts {
 		if d := host.Spec.Desired; d != nil {
 			h.seen.revisions[host.UID] = max(h.seen.revisions[host.UID], d.Revision)
-			key := string(host.UID) + "/" + string(d.Rollout.UID)
+			key := string(host.UID) + "/" + string(owner(d))
 			if _, ok := h.seen.previous[key]; !ok {
 				h.seen.previous[key] = d.PreviousStorePath
 			}
@@ -98,11 +98,19 @@ func (h *history) remember() {
 	}
 }
 
+// owner is the rollout that made an assignment, if one did.
+func owner(d *nfv1.Desired) types.UID {
+	if d == nil || d.Rollout == nil {
+		return ""
+	}
+	return d.Rollout.UID
+}
+
 // assignedTo are the hosts that hold an assignment of a rollout, as stored.
 func (h *history) assignedTo(ro *nfv1.Rollout, intent nfv1.Intent) []*nfv1.Host {
 	var out []*nfv1.Host
 	for _, host := range h.hosts {
-		if d := host.Spec.Desired; d != nil && d.Rollout != nil && d.Rollout.UID == ro.UID && d.Intent == intent {
+		if d := host.Spec.Desired; owner(d) == ro.UID && d.Intent == intent {
 			out = append(out, host)
 		}
 	}
@@ -176,7 +184,7 @@ func (h *history) movable(ro *nfv1.Rollout, host *nfv1.Host) bool {
 // didIt reports whether the host really carried out what it is assigned now.
 func (h *history) didIt(host *nfv1.Host) bool {
 	d := host.Spec.Desired
-	return h.agents[host.Name].done[assignmentKey{host.UID, d.Rollout.UID, d.Revision, d.StorePath}]
+	return h.agents[host.Name].done[assignmentKey{host.UID, owner(d), d.Revision, d.StorePath}]
 }
 
 func (h *history) releaseOf(ro *nfv1.Rollout) *nfv1.Release {
@@ -245,7 +253,7 @@ func (h *history) isAvailable(ro *nfv1.Rollout, host *nfv1.Host) bool {
 // busy: the host has an assignment of the rollout without an end.
 func (h *history) busy(ro *nfv1.Rollout, host *nfv1.Host) bool {
 	d := host.Spec.Desired
-	if d == nil || d.Rollout.UID != ro.UID || d.Intent == nfv1.IntentNone || d.Attempt != ro.Spec.Attempt {
+	if owner(d) != ro.UID || d.Intent == nfv1.IntentNone || d.Attempt != ro.Spec.Attempt {
 		return false
 	}
 	if slices.Contains(waveOf(ro.Status.Waves, d.Wave).FailedHosts, nfv1.HostName(host.Name)) && d.Intent == nfv1.IntentDeploy {
@@ -269,7 +277,7 @@ func (h *history) failed(ro *nfv1.Rollout, host *nfv1.Host) bool {
 // spends: a member of the wave that is busy, is ill, or went dark.
 func (h *history) spends(ro *nfv1.Rollout, d Decision, wave string, host *nfv1.Host) bool {
 	desired := host.Spec.Desired
-	if desired == nil || desired.Rollout.UID != ro.UID || desired.Wave != wave || desired.Intent == nfv1.IntentNone || desired.Attempt != ro.Spec.Attempt {
+	if owner(desired) != ro.UID || desired.Wave != wave || desired.Intent == nfv1.IntentNone || desired.Attempt != ro.Spec.Attempt {
 		return false
 	}
 	for _, a := range d.Assignments {
@@ -419,7 +427,7 @@ func (h *history) sticky(ro *nfv1.Rollout, d Decision) {
 func (h *history) reverted(ro *nfv1.Rollout, d Decision) {
 	for _, a := range d.Assignments {
 		before, known := h.seen.previous[string(a.Host.UID)+"/"+string(ro.UID)]
-		mine := a.Host.Spec.Desired != nil && a.Host.Spec.Desired.Rollout.UID == ro.UID
+		mine := owner(a.Host.Spec.Desired) == ro.UID
 		if known && mine && before != a.Desired.PreviousStorePath {
 			h.t.Fatalf("%s: previous system changed from %s to %s within a rollout", a.Host.Name, before, a.Desired.PreviousStorePath)
 		}

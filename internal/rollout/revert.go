@@ -114,10 +114,12 @@ func (p *planner) revertPhase() bool {
 	}
 	switch {
 	case open > 0 || len(p.assignments) > 0:
-		return p.phase(nfv1.RolloutPhaseReverting, ReasonReverting, "%s back on what they ran before, %d to go", verb(int(back), "host is", "hosts are"), open)
+		return p.phase(nfv1.RolloutPhaseReverting, ReasonReverting, "%s back on what they ran before, %d to go",
+			verb(int(back), "host is", "hosts are"), open)
 	case failed > 0:
 		return p.phase(nfv1.RolloutPhaseFailed, ReasonRevertIncomplete, "%s could not be sent back; see their status", plural(failed, "host"))
 	default:
-		return p.phase(nfv1.RolloutPhaseReverted, ReasonReverted, "%s sent back to what they ran before, %d stayed because it is not known", verb(int(back), "host was", "hosts were"), stayed)
+		return p.phase(nfv1.RolloutPhaseReverted, ReasonReverted, "%s sent back to what they ran before, %d stayed because it is not known",
+			verb(int(back), "host was", "hosts were"), stayed)
 	}
 }

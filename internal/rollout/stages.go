@@ -44,13 +44,16 @@ func (p *planner) stageEnding() bool {
 	p.lookAtDeadlines()
 	if n := p.inFlight(); n > 0 {
 		p.useRelease = true
-		return p.phase(nfv1.RolloutPhaseCancelling, ReasonCancelling, "%s first; nothing more is assigned", verb(int(n), "host in flight finishes", "hosts in flight finish"))
+		return p.phase(nfv1.RolloutPhaseCancelling, ReasonCancelling, "%s first; nothing more is assigned",
+			verb(int(n), "host in flight finishes", "hosts in flight finish"))
 	}
 	if n := len(p.assignments); n > 0 {
-		return p.phase(nfv1.RolloutPhaseCancelling, ReasonCancelling, "%s back", verb(n, "assignment that had not begun is taken", "assignments that had not begun are taken"))
+		return p.phase(nfv1.RolloutPhaseCancelling, ReasonCancelling, "%s back",
+			verb(n, "assignment that had not begun is taken", "assignments that had not begun are taken"))
 	}
 	c := p.hostCounts()
-	return p.phase(nfv1.RolloutPhaseCancelled, ReasonCancelled, "cancelled; %d of %s run release %s", c.Succeeded, plural(c.Total, "host"), p.r.Spec.Release)
+	return p.phase(nfv1.RolloutPhaseCancelled, ReasonCancelled, "cancelled; %d of %s run release %s",
+		c.Succeeded, plural(c.Total, "host"), p.r.Spec.Release)
 }
 
 // stageUnreachable holds everything while most of the fleet is silent. Timeouts stand
@@ -74,12 +77,14 @@ func (p *planner) stageReleaseGone() bool {
 		p.stalled = true
 		p.lookAtDeadlines()
 		if n := p.inFlight(); n > 0 {
-			return p.phase(nfv1.RolloutPhaseBlocked, ReasonReleaseGone, "release %s was deleted or made anew; %s", p.r.Spec.Release, verb(int(n), "host in flight finishes", "hosts in flight finish"))
+			return p.phase(nfv1.RolloutPhaseBlocked, ReasonReleaseGone, "release %s was deleted or made anew; %s",
+				p.r.Spec.Release, verb(int(n), "host in flight finishes", "hosts in flight finish"))
 		}
 		return p.phase(nfv1.RolloutPhaseFailed, ReasonReleaseGone, "release %s was deleted or made anew; create another rollout", p.r.Spec.Release)
 	case !pinned && p.s.Release != nil && !p.s.Release.DeletionTimestamp.IsZero():
 		p.stalled = true
-		return p.phase(nfv1.RolloutPhaseBlocked, ReasonReleaseGone, "release %s is being deleted; create another release and rollout", p.r.Spec.Release)
+		return p.phase(nfv1.RolloutPhaseBlocked, ReasonReleaseGone, "release %s is being deleted; create another release and rollout",
+			p.r.Spec.Release)
 	default:
 		return false
 	}
@@ -128,7 +133,8 @@ func (p *planner) stagePaused() bool {
 	p.useRelease = p.status.ReleaseUID != ""
 	p.withdraw(true)
 	p.lookAtDeadlines()
-	return p.phase(nfv1.RolloutPhasePaused, ReasonPaused, "paused by spec.state; %d in flight finish. Set spec.state to Running to go on", p.inFlight())
+	return p.phase(nfv1.RolloutPhasePaused, ReasonPaused, "paused by spec.state; %d in flight finish. Set spec.state to Running to go on",
+		p.inFlight())
 }
 
 func (p *planner) stageReleaseReady() bool {

@@ -284,3 +284,11 @@ func setVerified(rel *nfv1.Release, status metav1.ConditionStatus) {
 	}[status]
 	meta.SetStatusCondition(&rel.Status.Conditions, metav1.Condition{Type: nfv1.ConditionVerified, Status: status, Reason: reason})
 }
+
+// override lets the controller look at the override of a host.
+func (w *world) override(h *nfv1.Host) {
+	if d := PlanOverride(h, w.rollouts, w.now); d.Assignment != nil {
+		h.Spec.Desired = &d.Assignment.Desired
+		h.Generation++
+	}
+}

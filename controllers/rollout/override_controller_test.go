@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright The NixFleet Authors.
+
+//go:build integration
+
+package rollout
+
+import (
+	"context"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
+)
+
+var _ = Describe("An override of a host", func() {
+	var f *fleet
+
+	override := func(ctx context.Context, o *nfv1.DesiredOverride) {
+		GinkgoHelper()
+		h := f.host(ctx, "web")
+		before := h.DeepCopy()
+		h.Spec.Override = o
+		Expect(env.Client.Patch(ctx, h, client.MergeFrom(before))).To(Succeed())
+	}
+	carryOut := func(ctx context.Context) {
+		GinkgoHelper()
+		r := &OverrideReconciler{Client: f.reconciler.Client, Live: env.Client, Clock: f.clock, Recorder: f.events}
+		_, err := r.Reconcile(ctx, ctrl.Request{NamespacedName: f.key("web")})
+		Expect(err).NotTo(HaveOccurred())
+	}
+
+	BeforeEach(func(ctx SpecContext) { f = newFleet(ctx, "web") })
+
+	It("adopts a system that was activated by hand, once", func(ctx SpecContext) {
+		override(ctx, &nfv1.DesiredOverride{ID: "hotfix", StorePath: path("hotfix", "web")})
+		carryOut(ctx)
+		d := f.host(ctx, "web").Spec.Desired
+		Expect(d).NotTo(BeNil())
+		Expect([]any{d.Intent, d.StorePath, d.OverrideID, d.Rollout}).To(Equal([]any{nfv1.IntentDeploy, path("hotfix", "web"), "hotfix", (*nfv1.ObjectReference)(nil)}))
+		carryOut(ctx)
+		Expect(f.host(ctx, "web").Spec.Desired.Revision).To(Equal(d.Revision))
+	})
+
+	It("drops an assignment that will never be met", func(ctx SpecContext) {
+		f.addRelease(ctx, "a", "web")
+		f.addRollout(ctx, "r", "a", nil)
+		f.reconcile(ctx, "r")
+		f.finish(ctx, "web", nfv1.AttemptSucceeded, nfv1.ReasonCompleted)
+		f.reconcile(ctx, "r")
+		Expect(f.rollout(ctx, "r").Status.Phase).To(Equal(nfv1.RolloutPhaseSucceeded))
+		override(ctx, &nfv1.DesiredOverride{ID: "drop", Clear: nfv1.OverrideClearDesired})
+		carryOut(ctx)
+		d := f.host(ctx, "web").Spec.Desired
+		Expect([]any{d.Intent, d.StorePath, d.Revision}).To(Equal([]any{nfv1.IntentNone, nfv1.StorePath(""), int64(2)}))
+	})
+
+	It("waits for the rollout that has the host", func(ctx SpecContext) {
+		f.addRelease(ctx, "a", "web")
+		f.addRollout(ctx, "r", "a", nil)
+		f.reconcile(ctx, "r")
+		override(ctx, &nfv1.DesiredOverride{ID: "hotfix", StorePath: path("hotfix", "web")})
+		carryOut(ctx)
+		Expect(f.host(ctx, "web").Spec.Desired.OverrideID).To(BeEmpty())
+		f.finish(ctx, "web", nfv1.AttemptSucceeded, nfv1.ReasonCompleted)
+		f.reconcile(ctx, "r")
+		carryOut(ctx)
+		Expect(f.host(ctx, "web").Spec.Desired.OverrideID).To(Equal("hotfix"))
+	})
+})
