@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -20,9 +21,21 @@ const (
 	defaultTimeout = time.Minute
 	maxTimeout     = 30 * time.Minute
 
-	typeHTTP = "http"
-	typeTCP  = "tcp"
-	typeExec = "exec"
+	// maxListed is how many units or labels a check may name.
+	maxListed = 32
+
+	typeHTTP    = "http"
+	typeTCP     = "tcp"
+	typeExec    = "exec"
+	typeSystemd = "systemd"
+	typeLaunchd = "launchd"
+)
+
+var (
+	// unitPattern and labelPattern are those of the API.
+	unitPattern  = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]{1,245}\.(service|socket|target|timer|mount|path|device|slice|scope|automount|swap)$`)
+	labelPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,255}$`)
+	userPattern  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_-]{0,30}$`)
 )
 
 // Check is a health check. The field named like its type has its settings.
@@ -30,15 +43,20 @@ type Check struct {
 	// Name tells checks apart.
 	Name string
 
-	// Type is http, tcp or exec. A check of any other type fails.
+	// Type is http, tcp, exec, systemd or launchd. A check of any other type fails.
 	Type string
 
 	// Timeout is how long it may fail before it counts. Default: one minute.
 	Timeout time.Duration
 
-	HTTP *HTTP
-	TCP  *TCP
-	Exec *Exec
+	HTTP    *HTTP
+	TCP     *TCP
+	Exec    *Exec
+	Systemd *Systemd
+	Launchd *Launchd
+
+	// failed is the settings of the check that NewlyFailed makes.
+	failed *failedUnits
 
 	// LoopbackOnly refuses addresses but those of this machine's loopback.
 	LoopbackOnly bool
@@ -64,15 +82,33 @@ type TCP struct {
 type Exec struct {
 	// Argv begins with a program in the store. No shell reads it.
 	Argv []string `json:"argv"`
+
+	// User is the user of the host that the command runs as. Default: a user that
+	// systemd makes for it, which may read what everybody may and write nothing.
+	User string `json:"user"`
+}
+
+// Systemd passes when all units are active.
+type Systemd struct {
+	// Units are names with their suffix, such as nginx.service.
+	Units []string `json:"units"`
+}
+
+// Launchd passes when all services of the system domain run.
+type Launchd struct {
+	// Labels are their labels, such as org.nixos.nix-daemon.
+	Labels []string `json:"labels"`
 }
 
 type fileCheck struct {
-	Name           string `json:"name"`
-	Type           string `json:"type"`
-	TimeoutSeconds int64  `json:"timeoutSeconds"`
-	HTTP           *HTTP  `json:"http"`
-	TCP            *TCP   `json:"tcp"`
-	Exec           *Exec  `json:"exec"`
+	Name           string   `json:"name"`
+	Type           string   `json:"type"`
+	TimeoutSeconds int64    `json:"timeoutSeconds"`
+	HTTP           *HTTP    `json:"http"`
+	TCP            *TCP     `json:"tcp"`
+	Exec           *Exec    `json:"exec"`
+	Systemd        *Systemd `json:"systemd"`
+	Launchd        *Launchd `json:"launchd"`
 }
 
 // ParseFile reads the health checks that a system carries. Fields that it does not know
@@ -115,14 +151,51 @@ func (f fileCheck) check() (Check, error) {
 		return Check{}, fmt.Errorf("it has no type")
 	case f.TimeoutSeconds < 0 || f.TimeoutSeconds > int64(maxTimeout/time.Second):
 		return Check{}, fmt.Errorf("timeoutSeconds is %d, expected 1 to %d", f.TimeoutSeconds, maxTimeout/time.Second)
-	case f.Type == typeHTTP && (f.HTTP == nil || f.HTTP.URL == ""):
-		return Check{}, fmt.Errorf("http.url is not set")
-	case f.Type == typeTCP && (f.TCP == nil || f.TCP.Address == ""):
-		return Check{}, fmt.Errorf("tcp.address is not set")
-	case f.Type == typeExec && (f.Exec == nil || len(f.Exec.Argv) == 0):
-		return Check{}, fmt.Errorf("exec.argv is not set")
 	}
-	return Check{Name: f.Name, Type: f.Type, Timeout: timeout, HTTP: f.HTTP, TCP: f.TCP, Exec: f.Exec}, nil
+	if err := f.settings(); err != nil {
+		return Check{}, err
+	}
+	return Check{
+		Name: f.Name, Type: f.Type, Timeout: timeout,
+		HTTP: f.HTTP, TCP: f.TCP, Exec: f.Exec, Systemd: f.Systemd, Launchd: f.Launchd,
+	}, nil
+}
+
+// settings says what is wrong with the field named like the type. A type that is not
+// known has none: its check fails when it is run.
+func (f fileCheck) settings() error {
+	switch {
+	case f.Type == typeHTTP && (f.HTTP == nil || f.HTTP.URL == ""):
+		return fmt.Errorf("http.url is not set")
+	case f.Type == typeTCP && (f.TCP == nil || f.TCP.Address == ""):
+		return fmt.Errorf("tcp.address is not set")
+	case f.Type == typeExec && (f.Exec == nil || len(f.Exec.Argv) == 0):
+		return fmt.Errorf("exec.argv is not set")
+	case f.Type == typeExec && f.Exec.User != "" && !userPattern.MatchString(f.Exec.User):
+		return fmt.Errorf("exec.user %s is not the name of a user", shorten(strconv.Quote(f.Exec.User)))
+	case f.Type == typeSystemd && f.Systemd == nil:
+		return fmt.Errorf("systemd.units is not set")
+	case f.Type == typeSystemd:
+		return listed("systemd.units", f.Systemd.Units, unitPattern)
+	case f.Type == typeLaunchd && f.Launchd == nil:
+		return fmt.Errorf("launchd.labels is not set")
+	case f.Type == typeLaunchd:
+		return listed("launchd.labels", f.Launchd.Labels, labelPattern)
+	default:
+		return nil
+	}
+}
+
+func listed(field string, names []string, form *regexp.Regexp) error {
+	if len(names) == 0 || len(names) > maxListed {
+		return fmt.Errorf("%s has %d names, expected 1 to %d", field, len(names), maxListed)
+	}
+	for _, name := range names {
+		if !form.MatchString(name) {
+			return fmt.Errorf("%s: %s cannot be one", field, shorten(strconv.Quote(name)))
+		}
+	}
+	return nil
 }
 
 // FromSpec brings the health checks of a Host object into the common form. They reach
@@ -136,6 +209,12 @@ func FromSpec(checks []nfv1.HealthCheck) []Check {
 		}
 		if c.TCP != nil {
 			check.TCP = &TCP{Address: loopback(c.TCP.Port)}
+		}
+		if c.Systemd != nil {
+			check.Systemd = &Systemd{Units: c.Systemd.Units}
+		}
+		if c.Launchd != nil {
+			check.Launchd = &Launchd{Labels: c.Launchd.Labels}
 		}
 		out = append(out, check)
 	}

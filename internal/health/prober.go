@@ -10,24 +10,18 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"path"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"k8s.io/utils/clock"
-
-	"github.com/nixfleet/nixfleet/internal/nix"
-	"github.com/nixfleet/nixfleet/internal/process"
 )
 
 const (
-	maxTry      = 10 * time.Second
-	retryEvery  = time.Second
-	maxMessage  = 256
-	maxExecTail = 2 << 10
-	minimalPath = "PATH=/run/current-system/sw/bin:/usr/bin:/bin"
+	maxTry     = 10 * time.Second
+	retryEvery = time.Second
+	maxMessage = 256
 )
 
 // Result is what a check said.
@@ -43,6 +37,16 @@ type Result struct {
 type Prober struct {
 	// Root is where commands are looked for.
 	Root string
+
+	// Units is the service manager of the host; nil if systemd does not run it. Commands
+	// are run by it, too. See NewUnitManager.
+	Units UnitManager
+
+	// Launchctl asks launchd; nil if launchd does not run the host. See NewLaunchctl.
+	Launchctl Launchctl
+
+	// IgnoreFailed are patterns of names of units that may fail, such as backup-*.service.
+	IgnoreFailed []string
 
 	// Clock times tries and timeouts. Default: the real one.
 	Clock clock.WithTicker
@@ -78,6 +82,9 @@ func (p *Prober) clock() clock.WithTicker {
 }
 
 func (p *Prober) untilHealthy(ctx context.Context, c Check) Result {
+	if c.failed != nil {
+		return p.failedUnits(ctx, c)
+	}
 	clk := p.clock()
 	end := clk.Now().Add(c.timeout())
 	tick := clk.NewTicker(retryEvery)
@@ -103,32 +110,49 @@ func (c Check) timeout() time.Duration {
 }
 
 func (c Check) known() bool {
-	return c.Type == typeHTTP && c.HTTP != nil || c.Type == typeTCP && c.TCP != nil || c.Type == typeExec && c.Exec != nil
+	switch c.Type {
+	case typeHTTP:
+		return c.HTTP != nil
+	case typeTCP:
+		return c.TCP != nil
+	case typeExec:
+		return c.Exec != nil
+	case typeSystemd:
+		return c.Systemd != nil
+	case typeLaunchd:
+		return c.Launchd != nil
+	default:
+		return false
+	}
 }
 
 func (p *Prober) try(ctx context.Context, c Check, timeout time.Duration) Result {
-	timeout = min(timeout, maxTry)
-	tctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	err := p.probe(tctx, c, timeout)
-	if err != nil {
+	if err := p.probe(ctx, c, min(timeout, maxTry)); err != nil {
 		return Result{Name: c.Name, Message: shorten(err.Error())}
 	}
 	return Result{Name: c.Name, Healthy: true}
 }
 
 func (p *Prober) probe(ctx context.Context, c Check, timeout time.Duration) error {
+	if c.known() && c.Type == typeExec {
+		if c.LoopbackOnly {
+			return fmt.Errorf("a command can come only from the system itself")
+		}
+		return p.probeExec(ctx, c, timeout) // keeps its time itself, to say so
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
 	switch {
 	case !c.known():
-		return fmt.Errorf("this agent cannot run checks of type %s yet", c.Type)
+		return fmt.Errorf("this agent cannot run checks of type %s", c.Type)
 	case c.Type == typeHTTP:
 		return probeHTTP(ctx, *c.HTTP, dialer(c.LoopbackOnly))
 	case c.Type == typeTCP:
 		return probeTCP(ctx, *c.TCP, dialer(c.LoopbackOnly))
-	case c.LoopbackOnly:
-		return fmt.Errorf("a command can come only from the system itself")
+	case c.Type == typeSystemd:
+		return p.probeSystemd(ctx, *c.Systemd)
 	default:
-		return p.probeExec(ctx, *c.Exec, timeout)
+		return p.probeLaunchd(ctx, *c.Launchd)
 	}
 }
 
@@ -184,33 +208,6 @@ func probeHTTP(ctx context.Context, c HTTP, d *net.Dialer) error {
 	}
 	if response.StatusCode != want {
 		return fmt.Errorf("%s answered with status %d instead of %d", c.URL, response.StatusCode, want)
-	}
-	return nil
-}
-
-func (p *Prober) probeExec(ctx context.Context, c Exec, timeout time.Duration) error {
-	argv0 := ""
-	if len(c.Argv) > 0 {
-		argv0 = c.Argv[0]
-	}
-	if !strings.HasPrefix(argv0, nix.StoreDir+"/") || path.Clean(argv0) != argv0 {
-		return fmt.Errorf("the program %q is not a path in %s", argv0, nix.StoreDir)
-	}
-	program, err := nix.ResolveInStore(p.Root, argv0)
-	if err != nil {
-		return fmt.Errorf("find the program: %w", err)
-	}
-	capture := process.NewCapture(maxExecTail, nil, 0)
-	out, err := process.Run(ctx, process.Spec{
-		Path: program, Args: c.Argv[1:], Env: []string{minimalPath}, Output: capture, Timeout: timeout,
-	})
-	switch {
-	case err != nil:
-		return fmt.Errorf("%w; %s", err, capture.LastLine())
-	case out.TimedOut:
-		return fmt.Errorf("it did not end within %s; %s", timeout, capture.LastLine())
-	case out.ExitCode != 0:
-		return fmt.Errorf("it exited with %d; %s", out.ExitCode, capture.LastLine())
 	}
 	return nil
 }
