@@ -96,6 +96,9 @@ const (
 	ReasonInterrupted = "Interrupted"
 	// ReasonHostRebooted means that the host rebooted in mid-attempt, into what it ran before.
 	ReasonHostRebooted = "HostRebooted"
+	// ReasonInterruptedCommit means that the host rebooted into what it ran before although
+	// the new system had been confirmed: the commit could not be finished.
+	ReasonInterruptedCommit = "InterruptedCommit"
 	// ReasonRollbackFailed means that the host could not go back to what it ran before.
 	ReasonRollbackFailed = "RollbackFailed"
 	// ReasonCompleted means that the attempt succeeded.

@@ -12,6 +12,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/nixfleet/nixfleet/internal/attempt"
 )
 
 // TestAbandon ends a run whose agent does not wait for it any more. What it would have
@@ -23,7 +25,7 @@ func TestAbandon(t *testing.T) {
 	a := host(t, `: >$root/began; sleep 600; : >$root/went-on`)
 	done := make(chan Result, 1)
 	go func() {
-		result, err := a.Test(t.Context(), system, time.Hour, "7")
+		result, err := a.Test(t.Context(), attempt.System{Path: system}, time.Hour, "7")
 		if err != nil {
 			t.Error(err)
 		}
@@ -70,7 +72,7 @@ func awaitFile(t *testing.T, name string) {
 func TestLogsAreBounded(t *testing.T) {
 	a := host(t, "exit 0")
 	for n := range keptLogs + 5 {
-		if _, err := a.Test(t.Context(), system, time.Minute, fmt.Sprint(n)); err != nil {
+		if _, err := a.Test(t.Context(), attempt.System{Path: system}, time.Minute, fmt.Sprint(n)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -91,7 +93,7 @@ func TestRunsWithoutLog(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(a.Root, "file"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got, err := a.TestUnchecked(t.Context(), system, time.Minute, "1")
+	got, err := a.TestUnchecked(t.Context(), attempt.System{Path: system}, time.Minute, "1")
 	if err != nil || got.ExitCode != 0 || got.Output != "said" || got.LogErr == nil {
 		t.Errorf("got %+v, %v", got, err)
 	}

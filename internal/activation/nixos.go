@@ -16,13 +16,11 @@ import (
 
 	"k8s.io/utils/clock"
 
+	"github.com/nixfleet/nixfleet/internal/attempt"
 	"github.com/nixfleet/nixfleet/internal/nix"
 )
 
 const (
-	// exitLocked is what switch-to-configuration answers while another one runs.
-	exitLocked = 11
-
 	firstRetry = time.Second
 	lastRetry  = 15 * time.Second
 )
@@ -44,24 +42,24 @@ type NixOS struct {
 	Clock clock.Clock
 }
 
-// Test makes path the running system and leaves the profile and the boot default alone.
+// Test makes s the running system and leaves the profile and the boot default alone.
 // The id tells attempts apart in names of units and logs. The error wraps fs.ErrNotExist
 // if the system has no program for it. While another activation holds the lock it is
 // tried again, within timeout.
-func (a *NixOS) Test(ctx context.Context, path nix.StorePath, timeout time.Duration, id string) (Result, error) {
-	return a.run(ctx, path, timeout, action{kind: KindTest, verb: "test", id: id})
+func (a *NixOS) Test(ctx context.Context, s attempt.System, timeout time.Duration, id string) (Result, error) {
+	return a.run(ctx, s, timeout, action{kind: KindTest, verb: "test", id: id})
 }
 
 // TestUnchecked is Test without the system's own checks beforehand, for going back: what
 // inhibits a switch inhibits its reversal, too.
-func (a *NixOS) TestUnchecked(ctx context.Context, path nix.StorePath, timeout time.Duration, id string) (Result, error) {
-	return a.run(ctx, path, timeout, action{kind: KindTestUnchecked, verb: "test", id: id, env: []string{"NIXOS_NO_CHECK=1"}})
+func (a *NixOS) TestUnchecked(ctx context.Context, s attempt.System, timeout time.Duration, id string) (Result, error) {
+	return a.run(ctx, s, timeout, action{kind: KindTestUnchecked, verb: "test", id: id, env: []string{"NIXOS_NO_CHECK=1"}})
 }
 
 // Boot makes path, which has to be in the profile, the boot default. The boot loader
-// itself is not installed anew.
+// itself is not installed anew. A specialisation has no profile: its system has.
 func (a *NixOS) Boot(ctx context.Context, path nix.StorePath, timeout time.Duration, id string) (Result, error) {
-	return a.run(ctx, path, timeout, action{kind: KindBoot, verb: "boot", id: id})
+	return a.run(ctx, attempt.System{Path: path}, timeout, action{kind: KindBoot, verb: "boot", id: id})
 }
 
 // Kind is what a run of switch-to-configuration was for.
@@ -77,13 +75,15 @@ const (
 // Abandon ends the run of this kind and id that an earlier process of the agent left
 // behind, all of its processes included. Without such a run nothing happens.
 func (a *NixOS) Abandon(ctx context.Context, kind Kind, id string) error {
-	if err := a.Runner.Stop(ctx, unitName(kind, id)); err != nil {
+	if err := a.Runner.Stop(ctx, UnitName(kind, id)); err != nil {
 		return fmt.Errorf("end %s-%s, which an earlier agent began: %w", kind, id, err)
 	}
 	return nil
 }
 
-func unitName(kind Kind, id string) string {
+// UnitName is the service that a run of this kind and id gets where systemd runs the
+// machine.
+func UnitName(kind Kind, id string) string {
 	return "nixfleet-" + string(kind) + "-" + id + ".service"
 }
 
@@ -119,16 +119,29 @@ func (a *NixOS) system(link string) (nix.StorePath, string, error) {
 	return path, specialisation, nil
 }
 
+// program is where the program of a system lies. That of a specialisation is not looked
+// for inside the store beforehand: it is part of a system that was.
+func (a *NixOS) program(s attempt.System) (string, bool, error) {
+	closure := nix.OpenClosure(a.Root, s.Path)
+	has, err := closure.HasSwitchToConfiguration()
+	if err != nil || s.Specialisation == "" {
+		return closure.SwitchProgram(), has, err
+	}
+	program := filepath.Join(a.Root, s.String(), "bin", filepath.Base(closure.SwitchProgram()))
+	_, err = os.Lstat(filepath.Join(a.Root, s.String()))
+	return program, has && err == nil, nil
+}
+
 type action struct {
 	kind     Kind
 	verb, id string
 	env      []string
 }
 
-func (a *NixOS) run(ctx context.Context, path nix.StorePath, timeout time.Duration, act action) (Result, error) {
-	command, err := a.command(path, timeout, act)
+func (a *NixOS) run(ctx context.Context, s attempt.System, timeout time.Duration, act action) (Result, error) {
+	command, err := a.command(s, timeout, act)
 	if err != nil {
-		return Result{ExitCode: -1}, fmt.Errorf("%s %s: %w", act.kind, path, err)
+		return Result{ExitCode: -1}, fmt.Errorf("%s %s: %w", act.kind, s, err)
 	}
 	c := a.Clock
 	if c == nil {
@@ -140,7 +153,7 @@ func (a *NixOS) run(ctx context.Context, path nix.StorePath, timeout time.Durati
 		result, err := a.Runner.Run(ctx, command)
 		result.LogErr = errors.Join(logErr, result.LogErr)
 		if err != nil {
-			return result, fmt.Errorf("%s %s: %w", act.kind, path, err)
+			return result, fmt.Errorf("%s %s: %w", act.kind, s, err)
 		}
 		left := end.Sub(c.Now()) - wait
 		if result.ExitCode != exitLocked || result.TimedOut || left <= 0 {
@@ -148,26 +161,24 @@ func (a *NixOS) run(ctx context.Context, path nix.StorePath, timeout time.Durati
 		}
 		select {
 		case <-ctx.Done():
-			return result, fmt.Errorf("%s %s: another activation holds the lock: %w", act.kind, path, context.Cause(ctx))
+			return result, fmt.Errorf("%s %s: another activation holds the lock: %w", act.kind, s, context.Cause(ctx))
 		case <-c.After(wait):
 		}
 		command.Timeout = left
 	}
 }
 
-func (a *NixOS) command(path nix.StorePath, timeout time.Duration, act action) (Command, error) {
+func (a *NixOS) command(s attempt.System, timeout time.Duration, act action) (Command, error) {
 	if timeout <= 0 {
 		return Command{}, fmt.Errorf("a timeout of %s leaves no time to activate", timeout)
 	}
 	if !idPattern.MatchString(act.id) {
 		return Command{}, fmt.Errorf("%q cannot be part of the name of a unit", act.id)
 	}
-	closure := nix.OpenClosure(a.Root, path)
-	has, err := closure.HasSwitchToConfiguration()
+	program, has, err := a.program(s)
 	if err != nil {
 		return Command{}, err
 	}
-	program := closure.SwitchProgram()
 	if !has {
 		return Command{}, &fs.PathError{Op: "activate with", Path: program, Err: fs.ErrNotExist}
 	}
@@ -176,7 +187,7 @@ func (a *NixOS) command(path nix.StorePath, timeout time.Duration, act action) (
 		Args:    []string{act.verb},
 		Env:     append([]string{"NIXOS_INSTALL_BOOTLOADER=0"}, act.env...),
 		Timeout: timeout,
-		Unit:    unitName(act.kind, act.id),
+		Unit:    UnitName(act.kind, act.id),
 	}
 	if a.LogDir != "" {
 		command.Log = filepath.Join(a.LogDir, string(act.kind)+"-"+act.id+".log")

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nixfleet/nixfleet/internal/attempt"
 	"github.com/nixfleet/nixfleet/internal/nix"
 )
 
@@ -40,9 +41,11 @@ func TestActivate(t *testing.T) {
 		do   func() (Result, error)
 		want string
 	}{
-		"test":     {func() (Result, error) { return a.Test(t.Context(), system, time.Minute, "7") }, "test  0"},
-		"rollback": {func() (Result, error) { return a.TestUnchecked(t.Context(), system, time.Minute, "7") }, "test 1 0"},
-		"boot":     {func() (Result, error) { return a.Boot(t.Context(), system, time.Minute, "7") }, "boot  0"},
+		"test": {func() (Result, error) { return a.Test(t.Context(), attempt.System{Path: system}, time.Minute, "7") }, "test  0"},
+		"rollback": {func() (Result, error) {
+			return a.TestUnchecked(t.Context(), attempt.System{Path: system}, time.Minute, "7")
+		}, "test 1 0"},
+		"boot": {func() (Result, error) { return a.Boot(t.Context(), system, time.Minute, "7") }, "boot  0"},
 	} {
 		got, err := run.do()
 		if want := (Result{ExitCode: 4, Output: run.want}); err != nil || got != want {
@@ -63,7 +66,7 @@ func TestActivate(t *testing.T) {
 
 func TestActivateRetriesWhileLocked(t *testing.T) {
 	a := host(t, `test -e $root/tried && exit 0; : >$root/tried; exit 11`)
-	if got, err := a.Test(t.Context(), system, time.Minute, "1"); err != nil || got.ExitCode != 0 {
+	if got, err := a.Test(t.Context(), attempt.System{Path: system}, time.Minute, "1"); err != nil || got.ExitCode != 0 {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }
@@ -71,7 +74,7 @@ func TestActivateRetriesWhileLocked(t *testing.T) {
 func TestActivateTimeoutAndBounds(t *testing.T) {
 	a := host(t, `head -c 3000000 /dev/zero | tr '\0' x; sleep 600 & wait`)
 	a.Runner = &DirectRunner{Grace: time.Millisecond}
-	got, err := a.Test(t.Context(), system, 2*time.Second, "1")
+	got, err := a.Test(t.Context(), attempt.System{Path: system}, 2*time.Second, "1")
 	if err != nil || !got.TimedOut || len(got.Output) > maxOutput {
 		t.Errorf("got timeout %v, %d bytes, %v", got.TimedOut, len(got.Output), err)
 	}
@@ -82,10 +85,10 @@ func TestActivateTimeoutAndBounds(t *testing.T) {
 
 func TestActivateRefuses(t *testing.T) {
 	a := host(t, "")
-	if _, err := a.Test(t.Context(), system, time.Minute, "1"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := a.Test(t.Context(), attempt.System{Path: system}, time.Minute, "1"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no program: %v", err)
 	}
-	if _, err := a.Test(t.Context(), system, time.Minute, "../1"); err == nil {
+	if _, err := a.Test(t.Context(), attempt.System{Path: system}, time.Minute, "../1"); err == nil {
 		t.Error("an id with a slash was taken")
 	}
 }

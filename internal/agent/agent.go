@@ -120,7 +120,8 @@ func (a *Agent) work(ctx context.Context) {
 	rest := a.clock.NewTimer(0)
 	defer rest.Stop()
 	// What was left half done does not wait for the control plane.
-	settled, heard := a.resume(ctx), false
+	a.resume(ctx)
+	heard := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -136,24 +137,25 @@ func (a *Agent) work(ctx context.Context) {
 				}
 			}
 		case <-rest.C():
-			settled = settled || a.resume(ctx)
+			if m.unsettled() {
+				a.resume(ctx)
+			}
 			m.rest(ctx)
 			rest.Reset(jitter(min(restInterval, 15*a.heartbeat)))
 		}
 		// Asked again at each tick, for what could not be begun, by a full disk for one.
-		if settled && heard {
+		if heard && !m.unsettled() {
 			a.handle(ctx, m.host)
 		}
 	}
 }
 
-func (a *Agent) resume(ctx context.Context) (settled bool) {
+func (a *Agent) resume(ctx context.Context) {
 	err := a.machine.resume(ctx)
 	if err != nil && ctx.Err() == nil {
 		a.machine.problem = "an attempt was left open and cannot be brought to an end: " + err.Error()
 		a.log.Error("Resume the open attempt", "error", err)
 	}
-	return err == nil
 }
 
 // handle does what a Host asks. A fetch is given up when something newer is asked; from

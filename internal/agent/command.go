@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nixfleet/nixfleet/internal/attempt"
 	"github.com/nixfleet/nixfleet/internal/identity"
 	"github.com/nixfleet/nixfleet/internal/version"
 )
@@ -41,7 +42,13 @@ func NewCommand() *cobra.Command {
 			return f(cmd.Context(), c, cmd.OutOrStdout())
 		}
 	}
-	run := func(ctx context.Context, c Config, _ io.Writer) error { return Run(ctx, c, os.Stderr) }
+	run := func(ctx context.Context, c Config, _ io.Writer) error {
+		self, err := attempt.ThisAgent(path)
+		if err != nil {
+			return err
+		}
+		return Run(ctx, c, self, os.Stderr)
+	}
 	status := &cobra.Command{
 		Use: "status", Short: "Print what runs on this host and what the agent did", Args: cobra.NoArgs,
 		RunE: with(func(ctx context.Context, c Config, w io.Writer) error { return printStatus(ctx, c, w, output) }),
@@ -54,6 +61,8 @@ func NewCommand() *cobra.Command {
 			Args: cobra.NoArgs, RunE: with(printIdentity),
 		},
 		status,
+		newRollbackCommand(),
+		newActivateCommand(),
 		&cobra.Command{
 			Use: "check", Short: "Check the configuration, the key and the way to the gateway", Args: cobra.NoArgs,
 			// What is wrong with the configuration is a line of the answer, too.

@@ -39,7 +39,7 @@ func FuzzJournal(f *testing.F) {
 			t.Fatalf("it changed: %v\n%s", err, cmp.Diff(string(again), string(third)))
 		}
 		if o := k.Open; o != nil {
-			recoverFrom(o, "boot", oldSystem)
+			recoverFrom(o, facts{bootID: "boot", running: oldSystem})
 		}
 		decide(k, order1())
 	})

@@ -35,6 +35,9 @@ type Journal struct {
 	// ObservedRevision is the highest revision of spec.desired that was taken up.
 	ObservedRevision int64 `json:"observedRevision,omitempty"`
 
+	// Attempts is the highest number that an attempt on this host has had.
+	Attempts int64 `json:"attempts,omitempty"`
+
 	// Open is the attempt in progress.
 	Open *OpenAttempt `json:"open,omitempty"`
 
@@ -67,6 +70,11 @@ func remembered(h *nfv1.Host) *nfv1.Host {
 type OpenAttempt struct {
 	nfv1.HostAttempt
 
+	// Number and Nonce name the plan of the attempt, which lies in a directory of its
+	// own. 0 and empty before there is one.
+	Number int64  `json:"attempt,omitempty"`
+	Nonce  string `json:"nonce,omitempty"`
+
 	// Step is the step that is being taken.
 	Step nfv1.HostPhase `json:"step"`
 
@@ -75,6 +83,9 @@ type OpenAttempt struct {
 
 	// Previous is what ran before the attempt; empty if nothing did.
 	Previous nix.StorePath `json:"previous,omitempty"`
+
+	// PreviousSpecialisation is the specialisation of it that ran.
+	PreviousSpecialisation string `json:"previousSpecialisation,omitempty"`
 
 	// PreviousProfile is the profile as it was before the attempt.
 	PreviousProfile nix.ProfileState `json:"previousProfile"`

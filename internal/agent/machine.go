@@ -15,6 +15,7 @@ import (
 	"k8s.io/utils/clock"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
+	"github.com/nixfleet/nixfleet/internal/attempt"
 	"github.com/nixfleet/nixfleet/internal/health"
 	"github.com/nixfleet/nixfleet/internal/nix"
 )
@@ -38,6 +39,13 @@ type Machine struct {
 	// BootID tells boots of the machine apart.
 	BootID string
 
+	// Base is what is the same in the plan of every attempt.
+	Base attempt.Plan
+
+	// UnitsChecked says that Prober finds units that newly fail, so that an activation which
+	// says that units failed is left to it.
+	UnitsChecked bool
+
 	// Info describes the machine in its reports.
 	Info nfv1.NodeInfo
 
@@ -45,6 +53,7 @@ type Machine struct {
 	Log *slog.Logger
 
 	journal  Journal
+	plan     *attempt.Plan // of the open attempt, once it is known
 	host     *nfv1.Host
 	fetch    atomic.Pointer[nfv1.FetchProgress]
 	results  []nfv1.HealthCheckResult
@@ -67,7 +76,7 @@ func (m *Machine) save() error { return m.Store.Save(m.journal) }
 func (m *Machine) begin(h *nfv1.Host) error {
 	d, before := h.Spec.Desired, m.journal
 	if m.journal.HostUID != h.UID {
-		m.journal = Journal{HostUID: h.UID, Good: m.journal.Good}
+		m.journal = Journal{HostUID: h.UID, Good: m.journal.Good, Attempts: m.journal.Attempts}
 	}
 	m.journal.ObservedRevision = d.Revision
 	m.journal.Host = remembered(h)
@@ -99,6 +108,18 @@ func (m *Machine) newAttempt(h *nfv1.Host, before Journal) *OpenAttempt {
 		o.Interruptions, o.StartedAt, o.Phases = b.Interruptions, b.StartedAt, b.Phases
 	}
 	return o
+}
+
+// steps are the steps of an attempt that are journalled, in their order. An interruption
+// in any of them is provided for in recoverFrom.
+var steps = []nfv1.HostPhase{
+	nfv1.HostPhaseFetching, nfv1.HostPhaseActivating, nfv1.HostPhaseVerifying,
+	nfv1.HostPhaseConfirming, nfv1.HostPhaseCommitting, nfv1.HostPhaseRollingBack,
+}
+
+// unsettled reports whether an attempt has changed the host and has not come to its end.
+func (m *Machine) unsettled() bool {
+	return m.journal.Open != nil && m.journal.Open.Step != nfv1.HostPhaseFetching
 }
 
 const (
@@ -227,10 +248,7 @@ func (m *Machine) fetchFailed(ctx context.Context, err error) error {
 }
 
 // id names the attempt in the names of units and logs.
-func (m *Machine) id() string { return strconv.FormatInt(m.journal.Open.Revision, 10) }
-
-// rollbackID is the same for the boot default of what is gone back to.
-func (m *Machine) rollbackID() string { return m.id() + "-rollback" }
+func (m *Machine) id() string { return strconv.FormatInt(m.journal.Open.Number, 10) }
 
 // checks are those of the system and those of the Host.
 func (m *Machine) checks(path nix.StorePath) ([]health.Check, error) {

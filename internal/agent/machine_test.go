@@ -6,7 +6,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -56,55 +55,6 @@ func TestMoves(t *testing.T) {
 				t.Fatalf("Ready is %v after %s", ready, tc.outcome)
 			}
 		})
-	}
-}
-
-// TestKilledAnywhere kills the agent before and after every action and journal write of
-// a move, in good and in bad cases, with and without a reboot, and starts it again: the
-// host ends committed or back on what ran before, and says so.
-func TestKilledAnywhere(t *testing.T) {
-	cases := map[string]func(*body){
-		"healthy":   func(*body) {},
-		"unhealthy": func(b *body) { b.bad[newSystem] = true },
-		"no boot":   func(b *body) { b.bootFails[newSystem] = true },
-		"exit 4":    func(b *body) { b.exit[newSystem] = 4 },
-	}
-	for name, prepare := range cases {
-		for _, after := range []bool{false, true} {
-			for _, reboot := range []bool{false, true} {
-				for at := 0; ; at++ {
-					b := newBody(t)
-					prepare(b)
-					b.killAt, b.killAfter = at, after
-					if !b.live(t, "boot-1") {
-						break
-					}
-					boot := "boot-1"
-					if reboot { // the machine comes up with what the profile names
-						boot, b.running = "boot-2", b.profile.Path
-					}
-					b.killAt = -1
-					b.live(t, boot)
-					id := fmt.Sprintf("%s, killed at %d (after: %v, reboot: %v)", name, at, after, reboot)
-					if b.last.Attempt == nil || b.last.Attempt.Outcome == "" || b.last.Phase != nfv1.HostPhaseIdle {
-						t.Fatalf("%s: no end: %+v; actions %v", id, b.last.Attempt, b.actions)
-					}
-					want := oldSystem
-					if b.last.Attempt.Outcome == nfv1.AttemptSucceeded {
-						want = newSystem
-					}
-					if b.running != want || b.profile.Path != want {
-						t.Fatalf("%s: says %s, but %s runs and the profile names %s; actions %v", id, b.last.Attempt.Outcome, b.running, b.profile.Path, b.actions)
-					}
-					if want == newSystem && name != "healthy" {
-						t.Fatalf("%s: ended on a bad system", id)
-					}
-					if want == oldSystem && name == "healthy" && !reboot {
-						t.Fatalf("%s: the end of the agent was taken for the system's fault: %+v", id, b.last.Attempt)
-					}
-				}
-			}
-		}
 	}
 }
 

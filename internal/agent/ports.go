@@ -9,20 +9,47 @@ import (
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
 	"github.com/nixfleet/nixfleet/internal/activation"
+	"github.com/nixfleet/nixfleet/internal/attempt"
 	"github.com/nixfleet/nixfleet/internal/health"
 	"github.com/nixfleet/nixfleet/internal/nix"
 )
 
-// Activator runs the programs of a system and tells which one runs. internal/activation
-// has the real one.
+// Activator carries out attempts on the machine and tells what runs on it. What it does
+// for an attempt it takes from the plan, and it leaves records in the attempt's directory:
+// an agent that was replaced in the meantime goes on from there.
 type Activator interface {
-	Test(ctx context.Context, path nix.StorePath, timeout time.Duration, id string) (activation.Result, error)
-	TestUnchecked(ctx context.Context, path nix.StorePath, timeout time.Duration, id string) (activation.Result, error)
-	Boot(ctx context.Context, path nix.StorePath, timeout time.Duration, id string) (activation.Result, error)
 	Running() (nix.StorePath, string, error)
 	Booted() (nix.StorePath, error)
 
-	// Abandon ends the run that an earlier process of the agent left behind.
+	// Arm has somebody else go back if the activation does not come to its end.
+	Arm(ctx context.Context, p attempt.Plan) error
+
+	// Settle ends that, when the attempt is decided.
+	Settle(ctx context.Context, p attempt.Plan) error
+
+	// Activate makes the target the running system and returns when nothing of the
+	// activation runs any more. An error means that it is not known what became of it.
+	Activate(ctx context.Context, p attempt.Plan) (attempt.Activation, error)
+
+	// Join is Activate for what an earlier process of the agent has begun. It answers
+	// false if that neither runs nor has left what became of it.
+	Join(ctx context.Context, p attempt.Plan) (attempt.Activation, bool, error)
+
+	// Stale says why this process is not the agent of the system that was activated;
+	// empty if it is.
+	Stale(ctx context.Context, p attempt.Plan) (string, error)
+
+	// Rollback goes back. An error means that it has to be tried again.
+	Rollback(ctx context.Context, p attempt.Plan) (attempt.RollbackRecord, error)
+
+	// Boot makes a system of the profile the boot default.
+	Boot(ctx context.Context, path nix.StorePath, timeout time.Duration, id string) (activation.Result, error)
+
+	// TestUnchecked makes a system the running one, without an attempt.
+	TestUnchecked(ctx context.Context, s attempt.System, timeout time.Duration, id string) (activation.Result, error)
+
+	// Abandon ends the run of switch-to-configuration that an earlier process of the
+	// agent left behind.
 	Abandon(ctx context.Context, kind activation.Kind, id string) error
 }
 
@@ -46,6 +73,13 @@ type Source interface {
 
 	// Label is the system's label for people, empty if it has none.
 	Label(path nix.StorePath) string
+
+	// Preflight answers a *Refusal if target cannot be activated on a host that runs
+	// previous; an error of another kind says that it is not known.
+	Preflight(ctx context.Context, previous, target attempt.System) error
+
+	// Has reports whether a system has the specialisation.
+	Has(path nix.StorePath, specialisation string) bool
 
 	// NeedsReboot says which parts of the running system take effect only after a boot
 	// into it; empty if it needs none.

@@ -17,6 +17,7 @@ import (
 	"k8s.io/utils/clock"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
+	"github.com/nixfleet/nixfleet/internal/attempt"
 	"github.com/nixfleet/nixfleet/internal/nix"
 	"github.com/nixfleet/nixfleet/internal/nix/nixtest"
 )
@@ -76,7 +77,7 @@ func (h *realHost) start() {
 		h.t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(h.t.Output(), nil))
-	if h.machine, err = newMachine(h.t.Context(), c, clock.RealClock{}, log); err != nil {
+	if h.machine, err = newMachine(h.t.Context(), c, clock.RealClock{}, attempt.Agent{}, log); err != nil {
 		h.t.Fatal(err)
 	}
 	source, ok := h.machine.Source.(*StoreSource)

@@ -11,6 +11,7 @@ import (
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
 	"github.com/nixfleet/nixfleet/internal/activation"
+	"github.com/nixfleet/nixfleet/internal/attempt"
 	"github.com/nixfleet/nixfleet/internal/nix"
 )
 
@@ -18,26 +19,37 @@ func TestRecoverFrom(t *testing.T) {
 	tests := map[string]struct {
 		step    nfv1.HostPhase
 		running nix.StorePath
+		decided attempt.Decision
+		back    bool // a commit was withdrawn
 		edit    func(*OpenAttempt)
 		boot    string
 		want    recovery
 		reason  string
 	}{
-		"nothing was changed":              {step: nfv1.HostPhaseFetching, running: oldSystem, want: recoverRetry},
-		"nothing was changed, rebooted":    {step: nfv1.HostPhaseFetching, running: oldSystem, boot: "b2", want: recoverRetry},
-		"in the activation":                {step: nfv1.HostPhaseActivating, running: oldSystem, want: recoverAgain},
-		"in the activation, relinked":      {step: nfv1.HostPhaseActivating, running: newSystem, want: recoverAgain},
-		"in the activation, rebooted":      {step: nfv1.HostPhaseActivating, running: oldSystem, boot: "b2", want: recoverUndo, reason: nfv1.ReasonHostRebooted},
-		"too often":                        {step: nfv1.HostPhaseActivating, running: oldSystem, edit: func(o *OpenAttempt) { o.Interruptions = 2 }, want: recoverUndo, reason: nfv1.ReasonInterrupted},
-		"in the health checks":             {step: nfv1.HostPhaseVerifying, running: newSystem, want: recoverProve},
-		"in the health checks, too often":  {step: nfv1.HostPhaseVerifying, running: newSystem, edit: func(o *OpenAttempt) { o.Interruptions = 2 }, want: recoverUndo, reason: nfv1.ReasonInterrupted},
-		"in the health checks, rebooted":   {step: nfv1.HostPhaseVerifying, running: oldSystem, boot: "b2", want: recoverUndo, reason: nfv1.ReasonHostRebooted},
-		"in the health checks, not there":  {step: nfv1.HostPhaseVerifying, running: oldSystem, want: recoverAgain},
-		"while it reported":                {step: nfv1.HostPhaseConfirming, running: newSystem, want: recoverProve},
-		"decided":                          {step: nfv1.HostPhaseCommitting, running: newSystem, want: recoverCommit},
-		"decided, booted into it":          {step: nfv1.HostPhaseCommitting, running: newSystem, boot: "b2", want: recoverCommit},
-		"decided, booted into the old one": {step: nfv1.HostPhaseCommitting, running: oldSystem, boot: "b2", want: recoverUndo, reason: nfv1.ReasonHostRebooted},
-		"decided, something else runs":     {step: nfv1.HostPhaseCommitting, running: oldSystem, want: recoverUndo, reason: nfv1.ReasonInterrupted},
+		"nothing was changed":               {step: nfv1.HostPhaseFetching, running: oldSystem, want: recoverRetry},
+		"nothing was changed, rebooted":     {step: nfv1.HostPhaseFetching, running: oldSystem, boot: "b2", want: recoverRetry},
+		"nothing was planned":               {step: nfv1.HostPhaseActivating, running: oldSystem, edit: func(o *OpenAttempt) { o.Number = 1 }, want: recoverRetry},
+		"in the activation":                 {step: nfv1.HostPhaseActivating, running: oldSystem, want: recoverJoin},
+		"in the activation, relinked":       {step: nfv1.HostPhaseActivating, running: newSystem, want: recoverJoin},
+		"in the activation, undone":         {step: nfv1.HostPhaseActivating, running: oldSystem, decided: attempt.Rollback, want: recoverUndo},
+		"in the activation, rebooted":       {step: nfv1.HostPhaseActivating, running: oldSystem, boot: "b2", want: recoverUndo, reason: nfv1.ReasonHostRebooted},
+		"too often":                         {step: nfv1.HostPhaseActivating, running: oldSystem, edit: func(o *OpenAttempt) { o.Interruptions = 2 }, want: recoverUndo, reason: nfv1.ReasonInterrupted},
+		"in the health checks":              {step: nfv1.HostPhaseVerifying, running: newSystem, want: recoverProve},
+		"in the health checks, too often":   {step: nfv1.HostPhaseVerifying, running: newSystem, edit: func(o *OpenAttempt) { o.Interruptions = 2 }, want: recoverUndo, reason: nfv1.ReasonInterrupted},
+		"in the health checks, rebooted":    {step: nfv1.HostPhaseVerifying, running: oldSystem, boot: "b2", want: recoverUndo, reason: nfv1.ReasonHostRebooted},
+		"in the health checks, not there":   {step: nfv1.HostPhaseVerifying, running: oldSystem, want: recoverAgain},
+		"in the health checks, undone":      {step: nfv1.HostPhaseVerifying, running: oldSystem, decided: attempt.Rollback, want: recoverUndo},
+		"undone, and it took a reboot":      {step: nfv1.HostPhaseVerifying, running: oldSystem, decided: attempt.Rollback, boot: "b2", want: recoverUndo, reason: nfv1.ReasonHostRebooted},
+		"while it reported":                 {step: nfv1.HostPhaseConfirming, running: newSystem, want: recoverProve},
+		"not decided":                       {step: nfv1.HostPhaseCommitting, running: newSystem, edit: func(o *OpenAttempt) { o.Number = 2 }, want: recoverProve},
+		"decided by an agent without plans": {step: nfv1.HostPhaseCommitting, running: newSystem, want: recoverCommit},
+		"decided":                           {step: nfv1.HostPhaseCommitting, running: newSystem, decided: attempt.Commit, want: recoverCommit},
+		"decided too often":                 {step: nfv1.HostPhaseCommitting, running: newSystem, decided: attempt.Commit, edit: func(o *OpenAttempt) { o.Interruptions = 9 }, want: recoverCommit},
+		"decided, booted into it":           {step: nfv1.HostPhaseCommitting, running: newSystem, decided: attempt.Commit, boot: "b2", want: recoverCommit},
+		"decided, booted into the old one":  {step: nfv1.HostPhaseCommitting, running: oldSystem, decided: attempt.Commit, boot: "b2", want: recoverUndo, reason: nfv1.ReasonInterruptedCommit},
+		"decided, something else runs":      {step: nfv1.HostPhaseCommitting, running: oldSystem, decided: attempt.Commit, want: recoverUndo, reason: nfv1.ReasonInterrupted},
+		"withdrawn": {step: nfv1.HostPhaseRollingBack, running: newSystem, decided: attempt.Commit, back: true,
+			edit: func(o *OpenAttempt) { o.Reason = nfv1.ReasonCommitFailed }, want: recoverUndo, reason: nfv1.ReasonCommitFailed},
 		"while it went back": {
 			step: nfv1.HostPhaseRollingBack, running: newSystem, edit: func(o *OpenAttempt) { o.Reason = nfv1.ReasonHealthCheckFailed },
 			want: recoverUndo, reason: nfv1.ReasonHealthCheckFailed,
@@ -61,7 +73,8 @@ func TestRecoverFrom(t *testing.T) {
 			if boot == "" {
 				boot = "b1"
 			}
-			what, reason, message := recoverFrom(o, boot, tc.running)
+			f := facts{bootID: boot, running: tc.running, planned: o.Number != 1, decision: tc.decided, withdrawn: tc.back}
+			what, reason, message := recoverFrom(o, f)
 			if what != tc.want || tc.reason != "" && reason != tc.reason {
 				t.Errorf("decided %d, %s (%s); want %d, %s", what, reason, message, tc.want, tc.reason)
 			}
@@ -139,7 +152,7 @@ func TestEndsLeftoversFirst(t *testing.T) {
 	if err := m.resume(t.Context()); !errors.Is(err, b.abandonErr) {
 		t.Fatalf("error %v", err)
 	}
-	if len(b.actions) > 0 {
+	if len(b.withoutJournal()) > 0 {
 		t.Fatalf("the host was changed beside a run that goes on: %v", b.actions)
 	}
 	b.abandonErr = nil

@@ -7,32 +7,45 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
+	"github.com/nixfleet/nixfleet/internal/activation"
+	"github.com/nixfleet/nixfleet/internal/attempt"
 	"github.com/nixfleet/nixfleet/internal/nix"
 )
 
-// rollbackTimeout bounds the activation of what ran before.
+// rollbackTimeout bounds an activation of the profile's system without an attempt.
 const rollbackTimeout = 300 * time.Second
 
 // rollBack goes back to what ran before, with that system's own program, restores the
-// profile if it was touched, and ends the attempt.
+// profile if it was touched, and ends the attempt. Without a reason it is somebody else
+// who has decided so, and left why.
 func (m *Machine) rollBack(ctx context.Context, reason, message string) error {
 	o := m.journal.Open
 	o.Again = false
+	foreign := reason == ""
+	if foreign {
+		reason, message = nfv1.ReasonInterrupted, "the dead man's switch of the attempt decided to go back"
+	}
 	m.enterRollback(reason, message)
 	if o.Previous == "" {
 		return m.finish(ctx, nfv1.AttemptFailed, nfv1.ReasonRollbackFailed, message+"; nothing ran before, so there is nothing to go back to")
 	}
-	problem := m.goBack(ctx, o)
-	if ctx.Err() != nil {
-		return ctx.Err()
+	record, err := m.goBack(ctx)
+	if err != nil {
+		return err
 	}
-	if problem != "" {
-		return m.finish(ctx, nfv1.AttemptFailed, nfv1.ReasonRollbackFailed, message+"; going back failed: "+problem)
+	if foreign {
+		if r, text := triggerReason(record.Trigger); r != "" {
+			reason, message = r, text
+		}
+	}
+	if record.Outcome != attempt.RolledBack {
+		return m.finish(ctx, nfv1.AttemptFailed, nfv1.ReasonRollbackFailed, message+"; going back failed: "+strings.Join(record.Problems, "; "))
 	}
 	checks, err := m.checks(o.Previous)
 	if err == nil {
@@ -44,7 +57,25 @@ func (m *Machine) rollBack(ctx context.Context, reason, message string) error {
 			message = shorten(message, 256) + "; after going back, " + m.unhealthyMessage()
 		}
 	}
-	return m.finish(ctx, nfv1.AttemptRolledBack, reason, message)
+	outcome := nfv1.AttemptRolledBack
+	if reason == nfv1.ReasonInterruptedCommit {
+		outcome = nfv1.AttemptFailed
+	}
+	return m.finish(ctx, outcome, reason, message)
+}
+
+// triggerReason says why somebody else has gone back.
+func triggerReason(trigger string) (reason, message string) {
+	switch trigger {
+	case activation.TriggerActivationTimer:
+		return nfv1.ReasonActivationTimeout, "the activation did not come to its end, and the dead man's switch went back"
+	case activation.TriggerConfirmTimer:
+		return nfv1.ReasonConfirmTimeout, "no agent of the new system confirmed it in time, and the dead man's switch went back"
+	case activation.TriggerPerson:
+		return nfv1.ReasonInterrupted, "somebody went back by hand"
+	default:
+		return "", ""
+	}
 }
 
 // enterRollback journals why it is gone back. If even that is not possible it is gone
@@ -65,41 +96,39 @@ func (m *Machine) enterRollback(reason, message string) {
 	}
 }
 
-// goBack makes what ran before the running system again. It answers what went wrong. It
-// can be done any number of times.
-func (m *Machine) goBack(ctx context.Context, o *OpenAttempt) string {
-	if o.ProfileTouched {
-		if err := m.Profile.Restore(ctx, o.PreviousProfile); err != nil {
-			return "the profile: " + err.Error()
-		}
+// goBack makes what ran before the running system again. It can be done any number of
+// times. An error means that it has to be tried again.
+func (m *Machine) goBack(ctx context.Context) (attempt.RollbackRecord, error) {
+	p, d, err := m.openPlan()
+	if err != nil {
+		return attempt.RollbackRecord{}, err
 	}
-	// A reboot leads back by itself; in the same boot a running system that looks right
-	// may be half changed.
-	if running, _, err := m.Activator.Running(); err != nil || running != o.Previous || o.BootID == m.BootID {
-		result, err := m.Activator.TestUnchecked(ctx, o.Previous, rollbackTimeout, m.id())
-		m.noteLog(result)
-		if _, message := activationProblem(result, err); message != "" {
-			return message
-		}
+	// A commit that could not be carried out is taken back, which the agent alone may do.
+	decision, err := d.Decision()
+	if err == nil && decision == attempt.Commit {
+		err = d.Withdraw()
 	}
-	if running, _, err := m.Activator.Running(); err != nil || running != o.Previous {
-		return fmt.Sprintf("%q runs", running)
+	if err != nil {
+		return attempt.RollbackRecord{}, err
 	}
-	if p := o.PreviousProfile.Path; o.ProfileTouched && p != "" {
-		result, err := m.Activator.Boot(ctx, p, rollbackTimeout, m.rollbackID())
-		if _, message := activationProblem(result, err); message != "" {
-			return "the boot default: " + message
-		}
+	record, err := m.Activator.Rollback(ctx, p)
+	if ctx.Err() != nil {
+		return record, ctx.Err()
 	}
-	return ""
+	if err != nil {
+		return record, fmt.Errorf("go back to %s: %w", p.Previous, err)
+	}
+	return record, nil
 }
 
 // finish ends the attempt, tells the control plane and frees what is not needed.
 func (m *Machine) finish(ctx context.Context, outcome nfv1.AttemptOutcome, reason, message string) error {
 	m.fetch.Store(nil)
 	m.retrying, m.problem = "", ""
+	number := m.journal.Open.Number
 	m.journal.end(outcome, reason, message, m.Clock.Now())
-	if err := m.save(); err != nil {
+	err := m.save()
+	if err != nil {
 		m.Log.Error("Keep the outcome", "error", err)
 		m.problem = "the outcome could not be written to the journal: " + err.Error()
 	}
@@ -110,6 +139,9 @@ func (m *Machine) finish(ctx context.Context, outcome nfv1.AttemptOutcome, reaso
 	m.Log.Log(ctx, level, "Attempt ended", "outcome", outcome, "reason", reason, "message", message)
 	m.report(false)
 	m.Reporter.Event(eventType, string(outcome), shorten(fmt.Sprintf("%s: %s: %s", m.journal.Last.StorePath, reason, message), 1000))
+	if err == nil { // else the next start brings it to its end once more
+		m.closeAttempt(ctx, number)
+	}
 	m.forget(ctx)
 	return nil
 }

@@ -20,6 +20,7 @@ import (
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
 	"github.com/nixfleet/nixfleet/internal/activation"
+	"github.com/nixfleet/nixfleet/internal/attempt"
 	"github.com/nixfleet/nixfleet/internal/health"
 	"github.com/nixfleet/nixfleet/internal/identity"
 	"github.com/nixfleet/nixfleet/internal/nix"
@@ -27,8 +28,9 @@ import (
 	"github.com/nixfleet/nixfleet/internal/version"
 )
 
-// Run starts the agent of a configuration and works until ctx ends. Logs go to w.
-func Run(ctx context.Context, c Config, w io.Writer) error {
+// Run starts the agent of a configuration and works until ctx ends. Self says what this
+// process was started from. Logs go to w.
+func Run(ctx context.Context, c Config, self attempt.Agent, w io.Writer) error {
 	log := newLogger(c, w)
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		return fmt.Errorf("make the state directory: %w", err)
@@ -38,12 +40,16 @@ func Run(ctx context.Context, c Config, w io.Writer) error {
 		return err
 	}
 	defer unlock()
+	if err := attempt.SaveAgent(c.StateDir, self); err != nil {
+		// The helper takes it for one that was started a moment ago.
+		log.Warn("Nobody can tell later whether this agent is up to date", "error", err)
+	}
 	client, err := newGatewayClient(c)
 	if err != nil {
 		return err
 	}
 	clk := clock.RealClock{}
-	m, err := newMachine(ctx, c, clk, log)
+	m, err := newMachine(ctx, c, clk, self, log)
 	if err != nil {
 		return err
 	}
@@ -112,7 +118,7 @@ func newGatewayClient(c Config) (*Client, error) {
 	return NewClient(c.Server, c.Namespace, c.HostName, cert, roots), nil
 }
 
-func newMachine(ctx context.Context, c Config, clk clock.WithTicker, log *slog.Logger) (*Machine, error) {
+func newMachine(ctx context.Context, c Config, clk clock.WithTicker, self attempt.Agent, log *slog.Logger) (*Machine, error) {
 	trusted, err := nix.ParsePublicKeys(c.TrustedPublicKeys)
 	if err != nil {
 		return nil, fmt.Errorf("trustedPublicKeys: %w", err)
@@ -130,13 +136,20 @@ func newMachine(ctx context.Context, c Config, clk clock.WithTicker, log *slog.L
 	if err != nil {
 		log.Error("Without Nix nothing can be fetched", "error", err)
 	}
+	base, err := newPlanBase(c)
+	if err != nil {
+		return nil, fmt.Errorf("what a plan of this host says: %w", err)
+	}
+	nixos := &activation.NixOS{Root: c.Root, Runner: activation.NewRunner(c.Root), LogDir: filepath.Join(c.StateDir, "logs")}
+	hands := newHands(&base, nixos, self, log)
 	return &Machine{
-		Activator: &activation.NixOS{Root: c.Root, Runner: activation.NewRunner(c.Root), LogDir: filepath.Join(c.StateDir, "logs")},
+		Activator: hands,
+		Base:      base,
 		Profile:   nix.NewProfile(c.Root, opts...),
 		Source: &StoreSource{
 			Store: store, Caches: binarycache.NewClient(), Root: c.Root,
 			Name: c.HostName, Platform: c.Platform, TrustedKeys: trusted, InnerKeys: inner,
-			AllowMissingHostFile: c.AllowMissingHostFile, Retry: DefaultRetry(), Log: log,
+			AgentUnit: agentUnit(base), AllowMissingHostFile: c.AllowMissingHostFile, Retry: DefaultRetry(), Log: log,
 		},
 		Prober: &health.Prober{Root: c.Root, Clock: clk},
 		Clock:  clk, BootID: bootID(), Log: log,
@@ -145,6 +158,22 @@ func newMachine(ctx context.Context, c Config, clk clock.WithTicker, log *slog.L
 			KernelVersion: kernel(), BootID: bootID(), Tags: c.Tags,
 		},
 	}, nil
+}
+
+// defaultAgentUnit is the unit that the NixOS module makes.
+const defaultAgentUnit = "nixfleet-agent.service"
+
+// agentUnit is the unit that a system has to have for the host to stay within reach;
+// empty where systemd does not run it.
+func agentUnit(base attempt.Plan) string {
+	switch {
+	case base.Protection != attempt.ProtectionTimers:
+		return ""
+	case base.AgentUnit != "":
+		return base.AgentUnit
+	default:
+		return defaultAgentUnit
+	}
 }
 
 func bootID() string {

@@ -13,10 +13,13 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/clock"
 	testingclock "k8s.io/utils/clock/testing"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
 	"github.com/nixfleet/nixfleet/internal/activation"
+	"github.com/nixfleet/nixfleet/internal/attempt"
+	"github.com/nixfleet/nixfleet/internal/deadman"
 	"github.com/nixfleet/nixfleet/internal/health"
 	"github.com/nixfleet/nixfleet/internal/nix"
 )
@@ -28,35 +31,66 @@ const (
 
 var errDiskFull = errors.New("no space left on device")
 
-// killed is what a simulated power switch panics with.
-type killed struct{}
+// killed is what ends a simulated process, powerLost what ends them all.
+type (
+	killed    struct{}
+	powerLost struct{}
+)
 
-// body is a simulated host. Its state survives the agent; killAt counts the actions and
-// journal writes until the agent is killed, before or after the action.
+// fault is what goes wrong at one action of a simulated host.
+type fault string
+
+const (
+	noFault      fault = ""
+	killProcess  fault = "kill"
+	losePower    fault = "power loss"
+	fireDeadMan  fault = "dead man"
+	killInMiddle fault = "kill in the middle"
+)
+
+// body is a simulated host. Its state survives the agent; faultAt counts the actions and
+// journal writes until something goes wrong, before or after the action. The helper and
+// the way back are the real ones, with simulated hands.
 type body struct {
-	running    nix.StorePath
-	profile    nix.ProfileState
-	bad        map[nix.StorePath]bool
-	exit       map[nix.StorePath]int
-	bootFails  map[nix.StorePath]bool
-	fetchErr   error
-	confirmErr error
-	reachable  bool
-	dir        string
-	actions    []string
-	events     []string
-	last       nfv1.HostStatus
-	killAt     int
-	killAfter  bool
+	running     nix.StorePath
+	profile     nix.ProfileState
+	bootDefault nix.StorePath
+	bad         map[nix.StorePath]bool
+	cut         map[nix.StorePath]bool // systems that cut the network
+	replaces    map[nix.StorePath]bool // systems with another agent
+	exit        map[nix.StorePath]int
+	bootFails   map[nix.StorePath]bool
+	fetchErr    error
+	preflight   error
+	confirmErr  error
+	reachable   bool
+	dir         string
+	actions     []string
+	events      []string
+	last        nfv1.HostStatus
+	saveErr     error
+	failSave    int // the number of the journal write that fails, from 1
+	saves       int
+	reports     int
+	abandoned   []string
+	abandonErr  error
+	onFetch     func(context.Context) error
+	onTest      func()
+
+	// units: helper and way back are processes of their own, and there are timers.
+	units   bool
+	timers  map[activation.Stage]attempt.Plan
+	boot    string
+	agentOf nix.StorePath // the system that the agent was started by
+	restart bool          // the helper restarts the agent
+
+	fault      fault
+	faultAt    int
+	faultAfter bool
 	killIn     string // kills the agent in the middle of the next action of this kind
-	saveErr    error
-	failSave   int // the number of the journal write that fails, from 1
-	saves      int
-	reports    int
-	abandoned  []string
-	abandonErr error
-	onFetch    func(context.Context) error
-	onTest     func()
+	inHelper   bool
+	inLadder   bool
+	deadMan    bool // fires as soon as it can
 
 	mu    sync.Mutex
 	acted chan struct{}
@@ -64,19 +98,17 @@ type body struct {
 
 func newBody(t *testing.T) *body {
 	return &body{
-		running: oldSystem, profile: nix.ProfileState{Path: oldSystem, Generation: 1, Newest: 1},
-		bad: map[nix.StorePath]bool{}, exit: map[nix.StorePath]int{}, bootFails: map[nix.StorePath]bool{},
-		reachable: true, dir: t.TempDir(), killAt: -1, acted: make(chan struct{}),
+		running: oldSystem, profile: nix.ProfileState{Path: oldSystem, Generation: 1, Newest: 1}, bootDefault: oldSystem,
+		bad: map[nix.StorePath]bool{}, cut: map[nix.StorePath]bool{}, replaces: map[nix.StorePath]bool{},
+		exit: map[nix.StorePath]int{}, bootFails: map[nix.StorePath]bool{}, timers: map[activation.Stage]attempt.Plan{},
+		reachable: true, dir: t.TempDir(), faultAt: -1, boot: "boot-1", acted: make(chan struct{}),
 	}
 }
 
-// act does something that changes the host, unless the agent is killed right before;
-// it may be killed right after.
+// act does something that changes the host. Something may go wrong right before or after.
 func (b *body) act(name string, f func()) {
-	b.killAt--
-	if b.killAt == -1 && !b.killAfter {
-		panic(killed{})
-	}
+	b.faultAt--
+	b.strike(!b.faultAfter)
 	b.mu.Lock()
 	b.actions = append(b.actions, name)
 	close(b.acted)
@@ -87,9 +119,70 @@ func (b *body) act(name string, f func()) {
 		panic(killed{})
 	}
 	f()
-	if b.killAt == -1 && b.killAfter {
-		panic(killed{})
+	b.strike(b.faultAfter)
+}
+
+func (b *body) strike(now bool) {
+	if b.faultAt != -1 || !now {
+		return
 	}
+	b.faultAt = -2
+	switch b.fault {
+	case killProcess:
+		panic(killed{})
+	case losePower:
+		panic(powerLost{})
+	case fireDeadMan:
+		b.deadMan = true
+		if b.inHelper {
+			panic(killed{}) // it stops the helper first, see process
+		}
+		b.fire()
+	}
+}
+
+// fire lets the timer that was armed last fire. Another ladder that is being climbed
+// makes it wait.
+func (b *body) fire() {
+	if !b.deadMan || b.inLadder || b.inHelper {
+		return
+	}
+	b.deadMan = false
+	for _, s := range []activation.Stage{activation.StageConfirm, activation.StageActivation} {
+		if p, armed := b.timers[s]; armed {
+			delete(b.timers, s)
+			trigger := activation.TriggerConfirmTimer
+			if s == activation.StageActivation {
+				trigger = activation.TriggerActivationTimer
+			}
+			if _, err := b.ladder(p, trigger); err != nil && !errors.Is(err, deadman.ErrCommitted) && !errors.Is(err, deadman.ErrClosed) {
+				panic(err)
+			}
+			return
+		}
+	}
+}
+
+// process runs what is a process of its own where there are units. It answers false if it
+// was killed. Without units it is the agent itself that is.
+func (b *body) process(inside *bool, f func()) (ended bool) {
+	*inside = true
+	defer func() {
+		*inside = false
+		r := recover()
+		if _, dead := r.(killed); r != nil && (!dead || !b.units) {
+			panic(r)
+		}
+		ended = r == nil
+		b.fire()
+	}()
+	f()
+	return true
+}
+
+func (b *body) reboot() {
+	b.running, b.boot = b.bootDefault, b.boot+"+"
+	clear(b.timers)
 }
 
 // awaitAction waits until the agent has done something of this kind.
@@ -112,29 +205,38 @@ func (b *body) awaitAction(t *testing.T, kind string) {
 	}
 }
 
-func (b *body) Test(_ context.Context, p nix.StorePath, _ time.Duration, _ string) (activation.Result, error) {
-	b.act("test "+p.Name(), func() {
-		if b.exit[p] == 0 {
-			b.running = p
+// switcher is the program of a system.
+type switcher struct{ *body }
+
+func (s switcher) Test(_ context.Context, sys attempt.System, _ time.Duration, _ string) (activation.Result, error) {
+	b := s.body
+	b.act("test "+sys.Path.Name(), func() {
+		if b.exit[sys.Path] == 0 {
+			b.running = sys.Path
 		}
 		if b.onTest != nil {
 			b.onTest()
 		}
 	})
-	return activation.Result{ExitCode: b.exit[p]}, nil
+	return activation.Result{ExitCode: b.exit[sys.Path]}, nil
 }
 
-func (b *body) TestUnchecked(_ context.Context, p nix.StorePath, _ time.Duration, _ string) (activation.Result, error) {
-	b.act("back "+p.Name(), func() {
-		if b.exit[p] == 0 {
-			b.running = p
+func (b *body) TestUnchecked(_ context.Context, sys attempt.System, _ time.Duration, _ string) (activation.Result, error) {
+	b.act("back "+sys.Path.Name(), func() {
+		if b.exit[sys.Path] == 0 {
+			b.running = sys.Path
 		}
 	})
-	return activation.Result{ExitCode: b.exit[p]}, nil
+	return activation.Result{ExitCode: b.exit[sys.Path]}, nil
 }
 
 func (b *body) Boot(_ context.Context, p nix.StorePath, _ time.Duration, _ string) (activation.Result, error) {
-	b.act("boot "+p.Name(), func() {})
+	b.act("boot "+p.Name(), func() {
+		// As with systemd-boot: the default is written for a generation of the profile only.
+		if !b.bootFails[p] && b.profile.Path == p {
+			b.bootDefault = p
+		}
+	})
 	if b.bootFails[p] {
 		return activation.Result{ExitCode: 1}, nil
 	}
@@ -147,6 +249,87 @@ func (b *body) Abandon(_ context.Context, kind activation.Kind, id string) error
 	}
 	b.abandoned = append(b.abandoned, string(kind)+"-"+id)
 	return nil
+}
+
+// stages are the timers.
+type stages struct{ *body }
+
+func (s stages) Arm(_ context.Context, p attempt.Plan, stage activation.Stage, _ time.Duration) error {
+	s.act("arm "+string('0'+rune(stage)), func() { s.timers[stage] = p })
+	return nil
+}
+
+func (s stages) Disarm(_ context.Context, _ attempt.Plan, stage activation.Stage) error {
+	s.act("disarm "+string('0'+rune(stage)), func() { delete(s.timers, stage) })
+	return nil
+}
+
+func (b *body) Arm(ctx context.Context, p attempt.Plan) error {
+	if !b.units {
+		return nil
+	}
+	return stages{b}.Arm(ctx, p, activation.StageActivation, 0)
+}
+
+func (b *body) Settle(ctx context.Context, p attempt.Plan) error {
+	if !b.units {
+		return nil
+	}
+	return errors.Join(stages{b}.Disarm(ctx, p, activation.StageActivation), stages{b}.Disarm(ctx, p, activation.StageConfirm))
+}
+
+func (b *body) Activate(ctx context.Context, p attempt.Plan) (a attempt.Activation, err error) {
+	helper := &activation.Helper{Switch: switcher{b}, BootID: b.boot}
+	if b.units {
+		helper.Timers = stages{b}
+		helper.Freshen = func(context.Context, attempt.Plan) error {
+			b.act("freshen agent", func() { b.restart = b.replaces[b.running] && b.agentOf != b.running })
+			return nil
+		}
+	}
+	ended := b.process(&b.inHelper, func() { a, err = helper.Run(ctx, attempt.At(p.StateDir, p.Number)) })
+	if b.restart {
+		b.restart = false
+		panic(killed{})
+	}
+	if !ended {
+		return b.lost(p)
+	}
+	return a, err
+}
+
+func (b *body) lost(p attempt.Plan) (attempt.Activation, error) {
+	a, err := attempt.At(p.StateDir, p.Number).Activation()
+	if err == nil && !a.Ended {
+		err = errors.New("the activation ended and left no result")
+	}
+	return a, err
+}
+
+func (b *body) Join(_ context.Context, p attempt.Plan) (attempt.Activation, bool, error) {
+	a, err := attempt.At(p.StateDir, p.Number).Activation()
+	return a, err == nil && a.Ended, err
+}
+
+func (b *body) Stale(context.Context, attempt.Plan) (string, error) {
+	if b.units && b.replaces[b.running] && b.agentOf != b.running {
+		return "it is the old one", nil
+	}
+	return "", nil
+}
+
+func (b *body) Rollback(_ context.Context, p attempt.Plan) (r attempt.RollbackRecord, err error) {
+	if !b.process(new(bool), func() { r, err = b.ladder(p, activation.TriggerAgent) }) {
+		return r, errors.New("the roll-back was killed")
+	}
+	return r, err
+}
+
+func (b *body) ladder(p attempt.Plan, trigger string) (attempt.RollbackRecord, error) {
+	b.inLadder = true
+	defer func() { b.inLadder = false }()
+	ladder := &deadman.Ladder{Host: ladderHost{b, p}, Trigger: trigger, BootID: b.boot, Clock: clock.RealClock{}, Log: slog.New(slog.DiscardHandler)}
+	return ladder.Climb(context.Background(), attempt.At(p.StateDir, p.Number))
 }
 
 func (b *body) Running() (nix.StorePath, string, error) { return b.running, "", nil }
@@ -181,14 +364,24 @@ func (b *body) Fetch(ctx context.Context, _ nix.StorePath, _ []nfv1.CacheURL, _ 
 func (b *body) Checks(p nix.StorePath) ([]health.Check, error) {
 	return []health.Check{{Name: p.Name(), Type: "exec"}}, nil
 }
+func (b *body) Preflight(context.Context, attempt.System, attempt.System) error {
+	b.act("preflight", func() {})
+	return b.preflight
+}
+func (b *body) Has(nix.StorePath, string) bool                 { return false }
 func (b *body) Keep(context.Context, nix.StorePath) error      { return nil }
 func (b *body) NeedsReboot(_, _ nix.StorePath) []string        { return nil }
 func (b *body) Label(p nix.StorePath) string                   { return p.Name() }
 func (b *body) Forget(context.Context, ...nix.StorePath) error { return nil }
 func (b *body) Report(s nfv1.HostStatus, _ bool)               { b.last, b.reports = s, b.reports+1 }
-func (b *body) Confirm(context.Context, nfv1.HostStatus) error { return b.confirmErr }
-func (b *body) Reachable() bool                                { return b.reachable }
-func (b *body) Event(_, reason, _ string)                      { b.events = append(b.events, reason) }
+func (b *body) Reachable() bool                                { return b.reachable && !b.cut[b.running] }
+func (b *body) Confirm(context.Context, nfv1.HostStatus) error {
+	if b.cut[b.running] {
+		return context.DeadlineExceeded
+	}
+	return b.confirmErr
+}
+func (b *body) Event(_, reason, _ string) { b.events = append(b.events, reason) }
 func (b *body) Once(ctx context.Context, c []health.Check) []health.Result {
 	return b.UntilHealthy(ctx, c)
 }
@@ -222,10 +415,20 @@ func (b *body) start(t *testing.T, boot string) *Machine {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.agentOf, b.boot = b.running, boot
+	base := attempt.Plan{Root: b.dir, StateDir: b.dir, Profile: "/profile", Protection: attempt.ProtectionNone}
+	if b.units {
+		base.Protection = attempt.ProtectionTimers
+	}
+	host := order1()
+	if b.units { // an agent that is not the right one waits for its end, in real time
+		host.Spec.Activation.ConfirmTimeoutSeconds = 1
+	}
 	return &Machine{
+		Base:      base,
 		Activator: b, Profile: b, Source: b, Prober: b, Reporter: b, Store: b,
 		Clock: testingclock.NewFakeClock(time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC)), BootID: boot,
-		Log: slog.New(slog.DiscardHandler), journal: j, host: order1(),
+		Log: slog.New(slog.DiscardHandler), journal: j, host: host,
 	}
 }
 
@@ -246,16 +449,20 @@ func order1() *nfv1.Host {
 func (b *body) live(t *testing.T, boot string) (wasKilled bool) {
 	t.Helper()
 	defer func() {
-		if r := recover(); r != nil {
-			if _, ok := r.(killed); !ok {
-				panic(r)
-			}
-			wasKilled = true
+		switch r := recover(); r.(type) {
+		case nil:
+			return
+		case killed:
+		case powerLost:
+			b.reboot()
+		default:
+			panic(r)
 		}
+		wasKilled = true
 	}()
 	m := b.start(t, boot)
 	if err := m.resume(t.Context()); err != nil {
-		t.Fatal(err)
+		return b.tryAgain(t, err)
 	}
 	if decide(m.journal, m.host) == orderMove {
 		if err := m.begin(m.host); err != nil {
@@ -264,11 +471,20 @@ func (b *body) live(t *testing.T, boot string) (wasKilled bool) {
 			return false
 		}
 		if err := m.move(t.Context()); err != nil {
-			t.Fatal(err)
+			return b.tryAgain(t, err)
 		}
 	}
 	m.report(false)
 	return false
+}
+
+// tryAgain: where the way back is a process of its own, its end is no end of the attempt.
+func (b *body) tryAgain(t *testing.T, err error) bool {
+	t.Helper()
+	if !b.units {
+		t.Fatal(err)
+	}
+	return true
 }
 
 func (b *body) wantEnd(t *testing.T, outcome nfv1.AttemptOutcome, reason string) {

@@ -42,6 +42,10 @@ type StoreSource struct {
 	// AllowMissingHostFile accepts systems that do not say whom they were made for.
 	AllowMissingHostFile bool
 
+	// AgentUnit is the unit that every system has to start; empty if no system runs the
+	// agent.
+	AgentUnit string
+
 	// Retry is how often and how patiently a fetch is tried again.
 	Retry wait.Backoff
 
@@ -157,8 +161,19 @@ func (s *StoreSource) space(ctx context.Context, path nix.StorePath, caches []st
 	if wanted > free {
 		return &Refusal{Reason: nfv1.ReasonDiskPressure, Err: fmt.Errorf("the system needs %d MiB with its reserve, and %d MiB are free", wanted>>20, free>>20)}
 	}
+	// File systems that make inodes as they need them say that they have none.
+	if files := need.NarBytes/bytesPerFile + reservedFiles; st.Files > 0 && files > st.Ffree {
+		return &Refusal{Reason: nfv1.ReasonDiskPressure, Err: fmt.Errorf("the system needs about %d inodes with its reserve, and %d are free", files, st.Ffree)}
+	}
 	return nil
 }
+
+const (
+	// bytesPerFile is less than the average in a store of NixOS.
+	bytesPerFile = 16 << 10
+
+	reservedFiles = 1000
+)
 
 // judge says whether the system, as it lies in the store, may run on this host.
 func (s *StoreSource) judge(ctx context.Context, path nix.StorePath, caches []string) error {

@@ -5,19 +5,22 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
 	"github.com/nixfleet/nixfleet/internal/activation"
+	"github.com/nixfleet/nixfleet/internal/attempt"
 	"github.com/nixfleet/nixfleet/internal/nix"
 )
 
-// activate records what there is to go back to and runs the system's own program. The
-// profile is not touched: a host that loses power now comes back on the old system.
+// activate records what there is to go back to, sees that somebody would go back, and runs
+// the system's own program. The profile is not touched: a host that loses power now comes
+// back on the old system.
 func (m *Machine) activate(ctx context.Context, target nix.StorePath) (bool, error) {
-	if err := m.recordBaseline(ctx); err != nil {
-		return true, m.finish(ctx, nfv1.AttemptFailed, nfv1.ReasonInternalError, "nothing was changed: "+err.Error())
+	if done, err := m.prepare(ctx); done || err != nil {
+		return true, err
 	}
 	// What somebody activated by hand needs no second activation, only the commit.
 	if m.runsHealthy(ctx, target) {
@@ -26,15 +29,52 @@ func (m *Machine) activate(ctx context.Context, target nix.StorePath) (bool, err
 	if ctx.Err() != nil {
 		return true, ctx.Err()
 	}
-	result, err := m.Activator.Test(ctx, target, m.journal.Open.Timeout, m.id())
-	m.noteLog(result)
-	switch reason, message := activationProblem(result, err); {
-	case ctx.Err() != nil:
+	if err := m.Activator.Arm(ctx, *m.plan); err != nil {
+		if ctx.Err() != nil {
+			return true, ctx.Err()
+		}
+		return true, m.finish(ctx, nfv1.AttemptFailed, nfv1.ReasonInternalError, "nothing was changed: "+err.Error())
+	}
+	record, err := m.Activator.Activate(ctx, *m.plan)
+	return m.activated(ctx, record, err)
+}
+
+// prepare looks whether the system can be activated at all and writes the plan. It ends
+// the attempt if either fails, with nothing changed.
+func (m *Machine) prepare(ctx context.Context) (bool, error) {
+	if err := m.recordBaseline(ctx); err != nil {
+		return true, m.finish(ctx, nfv1.AttemptFailed, nfv1.ReasonInternalError, "nothing was changed: "+err.Error())
+	}
+	o := m.journal.Open
+	previous := attempt.System{Path: o.Previous, Specialisation: o.PreviousSpecialisation}
+	var refusal *Refusal
+	switch err := m.Source.Preflight(ctx, previous, m.targetSystem()); {
+	case errors.As(err, &refusal):
+		return true, m.finish(ctx, nfv1.AttemptRefused, refusal.Reason, "nothing was changed: "+refusal.Error())
+	case err != nil && ctx.Err() != nil:
+		return true, ctx.Err()
+	case err != nil:
+		return true, m.finish(ctx, nfv1.AttemptFailed, nfv1.ReasonInternalError, "nothing was changed: "+err.Error())
+	}
+	if err := m.makePlan(ctx); err != nil {
+		return true, m.finish(ctx, nfv1.AttemptFailed, nfv1.ReasonInternalError, "nothing was changed: "+err.Error())
+	}
+	return false, ctx.Err()
+}
+
+// activated judges the end of an activation. It answers true if the attempt is over.
+func (m *Machine) activated(ctx context.Context, record attempt.Activation, err error) (bool, error) {
+	if ctx.Err() != nil {
 		return true, ctx.Err() // the agent is being stopped; its next start goes on
-	case reason != "":
+	}
+	if record.Note != "" {
+		m.Log.Warn("The activation had a problem besides", "problem", record.Note)
+	}
+	if reason, message := m.activationProblem(record, err); reason != "" {
 		return true, m.rollBack(ctx, reason, message)
 	}
-	if now, _, err := m.Activator.Running(); err != nil || now != target {
+	path, specialisation, err := m.Activator.Running()
+	if now := (attempt.System{Path: path, Specialisation: specialisation}); err != nil || now != m.plan.Target {
 		return true, m.rollBack(ctx, nfv1.ReasonActivationFailed, fmt.Sprintf("switch-to-configuration ended well, but %q runs", now))
 	}
 	return false, nil
@@ -42,7 +82,7 @@ func (m *Machine) activate(ctx context.Context, target nix.StorePath) (bool, err
 
 // recordBaseline journals what the host is like before it is changed.
 func (m *Machine) recordBaseline(ctx context.Context) error {
-	running, _, err := m.Activator.Running()
+	running, specialisation, err := m.Activator.Running()
 	if err != nil {
 		return err
 	}
@@ -56,15 +96,19 @@ func (m *Machine) recordBaseline(ctx context.Context) error {
 			m.Log.Warn("What runs now could not be kept from garbage collection", "storePath", running, "error", err)
 		}
 	}
-	before := *m.journal.Open
+	before, attempts := *m.journal.Open, m.journal.Attempts
 	m.journal.step(nfv1.HostPhaseActivating, m.Clock.Now())
 	o := m.journal.Open
-	o.Previous, o.PreviousProfile, o.BootID, o.Reachable = running, profile, m.BootID, m.Reporter.Reachable()
-	if err := m.save(); err != nil {
-		*m.journal.Open = before
-		return err
+	o.Previous, o.PreviousSpecialisation, o.PreviousProfile = running, specialisation, profile
+	o.BootID, o.Reachable = m.BootID, m.Reporter.Reachable()
+	err = m.number()
+	if err == nil {
+		err = m.save()
 	}
-	return nil
+	if err != nil {
+		*m.journal.Open, m.journal.Attempts = before, attempts
+	}
+	return err
 }
 
 // noteLog says that the output of a run was not kept.
@@ -74,16 +118,36 @@ func (m *Machine) noteLog(r activation.Result) {
 	}
 }
 
-// activationProblem says why an activation counts as failed. Any exit code but 0 does:
-// an unchanged /run/current-system proves nothing, since it is linked last.
-func activationProblem(r activation.Result, err error) (reason, message string) {
+// activationProblem says why an activation is undone; empty if it is not. Units that
+// failed are left to the health checks where the Host's policy says so.
+func (m *Machine) activationProblem(a attempt.Activation, err error) (reason, message string) {
+	if err == nil && activation.Verdict(a) == activation.VerdictUnitsFailed && m.unitsMayFail() {
+		m.Log.Warn("Units failed in the activation; the health checks decide", "output", a.Output)
+		return "", ""
+	}
+	return recordProblem(a, err)
+}
+
+func (m *Machine) unitsMayFail() bool {
+	return m.UnitsChecked || m.host != nil && m.host.Spec.Activation.FailedUnits == nfv1.FailedUnitsIgnore
+}
+
+// recordProblem says why a run of switch-to-configuration counts as failed. An unchanged
+// /run/current-system proves nothing, since it is linked last.
+func recordProblem(a attempt.Activation, err error) (reason, message string) {
 	switch {
 	case err != nil:
 		return nfv1.ReasonActivationFailed, "switch-to-configuration could not be run: " + err.Error()
-	case r.TimedOut:
-		return nfv1.ReasonActivationTimeout, "switch-to-configuration did not end in time and was stopped; " + lastWords(r.Output)
-	case r.ExitCode != 0:
-		return nfv1.ReasonActivationFailed, fmt.Sprintf("switch-to-configuration exited with %d; %s", r.ExitCode, lastWords(r.Output))
+	case a.Error != "":
+		return nfv1.ReasonActivationFailed, "switch-to-configuration could not be run: " + a.Error
+	case a.TimedOut:
+		return nfv1.ReasonActivationTimeout, "switch-to-configuration did not end in time and was stopped; " + lastWords(a.Output)
+	case a.ExitCode != 0:
+		meaning := ""
+		if known := activation.ExplainExit(a.ExitCode); known != "" {
+			meaning = " (" + known + ")"
+		}
+		return nfv1.ReasonActivationFailed, fmt.Sprintf("switch-to-configuration exited with %d%s; %s", a.ExitCode, meaning, lastWords(a.Output))
 	default:
 		return "", ""
 	}
@@ -121,10 +185,16 @@ func (m *Machine) confirm(ctx context.Context) (bool, error) {
 	}
 	timeout := courtesy
 	if m.journal.Open.Reachable {
-		timeout = seconds(m.host.Spec.Activation.ConfirmTimeoutSeconds, defaultConfirmTimeout)
+		timeout = m.confirmTimeout()
 	}
 	cctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	if err := m.fresh(cctx); err != nil {
+		if ctx.Err() != nil {
+			return true, ctx.Err()
+		}
+		return true, m.rollBack(ctx, nfv1.ReasonConfirmTimeout, err.Error())
+	}
 	status := m.status()
 	err := m.Reporter.Confirm(cctx, status)
 	switch {
@@ -138,25 +208,97 @@ func (m *Machine) confirm(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-// commit makes the system the one that the machine boots into. That this step is in the
-// journal is the decision: from here on an interruption leads forward.
+// staleLook is how often a process looks whether it is the new system's agent. If it is
+// not it waits for its end: the helper restarts it.
+const staleLook = 2 * time.Second
+
+// fresh waits until this process is the agent that the new system has: what an old one
+// can report says nothing about the new one's program and configuration.
+func (m *Machine) fresh(ctx context.Context) error {
+	p, _, err := m.openPlan()
+	if err != nil {
+		return err
+	}
+	for {
+		why, err := m.Activator.Stale(ctx, p)
+		if err == nil && why == "" {
+			return nil
+		}
+		if err != nil {
+			why = err.Error()
+		}
+		m.Log.Warn("This process is not the agent of the new system", "reason", why)
+		if !m.pause(ctx, staleLook) {
+			return fmt.Errorf("the new system's agent did not come: %s", why)
+		}
+	}
+}
+
+func (m *Machine) pause(ctx context.Context, d time.Duration) bool {
+	t := m.Clock.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C():
+		return true
+	}
+}
+
+// commit makes the system the one that the machine boots into, once that is decided. From
+// then on an interruption leads forward.
 func (m *Machine) commit(ctx context.Context, target nix.StorePath) error {
 	if err := m.enterCommit(); err != nil {
 		return m.rollBack(ctx, nfv1.ReasonInternalError, err.Error())
 	}
-	if err := m.Profile.Set(ctx, target); err != nil {
-		return m.commitFailed(ctx, err.Error())
+	p, d, err := m.openPlan()
+	if err != nil {
+		return m.rollBack(ctx, nfv1.ReasonInternalError, err.Error())
 	}
-	result, err := m.Activator.Boot(ctx, target, m.journal.Open.Timeout, m.id())
-	m.noteLog(result)
-	if _, message := activationProblem(result, err); message != "" {
-		return m.commitFailed(ctx, message)
+	switch decision, err := d.Decide(attempt.Commit); {
+	case err != nil:
+		return m.rollBack(ctx, nfv1.ReasonInternalError, err.Error())
+	case decision != attempt.Commit:
+		return m.rollBack(ctx, "", "")
+	}
+	if err := m.Activator.Settle(ctx, p); err != nil {
+		m.Log.Warn("A timer that fires later finds the attempt committed", "error", err)
+	}
+	if message := m.install(ctx, d, target); message != "" {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return m.rollBack(ctx, nfv1.ReasonCommitFailed, message)
 	}
 	message := "the system runs and is committed"
 	if label := m.Source.Label(target); label != "" {
 		message = fmt.Sprintf("system %s runs and is committed", label)
 	}
 	return m.finish(ctx, nfv1.AttemptSucceeded, nfv1.ReasonCompleted, message)
+}
+
+// lockPatience is how long another change of the system may take.
+const lockPatience = time.Minute
+
+// install sets the profile and the boot default. It answers what went wrong.
+func (m *Machine) install(ctx context.Context, d attempt.Dir, target nix.StorePath) string {
+	lctx, cancel := context.WithTimeout(ctx, lockPatience)
+	defer cancel()
+	release, err := attempt.Lock(lctx, m.Base.StateDir)
+	if err != nil {
+		return err.Error()
+	}
+	defer release()
+	if err := d.TouchProfile(); err != nil {
+		return err.Error()
+	}
+	if err := m.Profile.Set(ctx, target); err != nil {
+		return err.Error()
+	}
+	result, err := m.Activator.Boot(ctx, target, m.journal.Open.Timeout, m.id())
+	m.noteLog(result)
+	_, message := recordProblem(activation.Record(result, err), nil)
+	return message
 }
 
 func (m *Machine) enterCommit() error {
@@ -167,13 +309,6 @@ func (m *Machine) enterCommit() error {
 		return err
 	}
 	return nil
-}
-
-func (m *Machine) commitFailed(ctx context.Context, message string) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return m.rollBack(ctx, nfv1.ReasonCommitFailed, message)
 }
 
 // next journals the step that is taken now. Steps are not reported on their own.

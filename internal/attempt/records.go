@@ -143,8 +143,14 @@ func (d Dir) Close() error { return d.mark(closedMark) }
 // Closed reports whether the attempt is over.
 func (d Dir) Closed() (bool, error) { return d.marked(closedMark) }
 
+// mark makes a name durable. It is one more name of a file that the plan came with, so
+// that a full disk has room for it.
 func (d Dir) mark(name string) error {
-	if err := durable.WriteFile(d.path, name, nil); err != nil {
+	err := os.Link(d.proposal(Rollback), filepath.Join(d.path, name))
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		err = durable.SyncDir(d.path)
+	}
+	if err != nil {
 		return fmt.Errorf("note %s of attempt %d: %w", name, d.number, err)
 	}
 	return nil
