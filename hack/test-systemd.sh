@@ -39,17 +39,25 @@ mkdir "$work/layer/up" "$work/layer/work"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$work/layer/up,workdir=$work/layer/work" "$work/root"
 rm -f "$work/root/etc/machine-id"
 
-CGO_ENABLED=0 go test -c -tags systemd -o "$work/root/root/activation.test" ./internal/activation
+for package in activation agent; do
+	CGO_ENABLED=0 go test -c -tags systemd -o "$work/root/root/$package.test" "./internal/$package"
+done
+CGO_ENABLED=0 go build -o "$work/root/root/nixfleet-agent" ./cmd/node-agent
 mkdir -p "$work/root/etc/systemd/system"
 cat >"$work/root/etc/systemd/system/nixfleet-test.service" <<'UNIT'
 [Unit]
 Description=NixFleet tests
-After=dbus.service
+After=basic.target dbus.service
+# One of them enters emergency mode.
+DefaultDependencies=no
+IgnoreOnIsolate=yes
 
 [Service]
 Type=oneshot
 WorkingDirectory=/root
-ExecStart=/bin/sh -c '/root/activation.test -test.v -test.run Systemd -test.timeout 5m >/root/output 2>&1; echo $? >/root/code'
+# Emergency mode takes /tmp away.
+Environment=TMPDIR=/root
+ExecStart=/bin/sh -c 'for p in agent activation; do /root/$$p.test -test.v -test.run Systemd -test.timeout 5m >>/root/output 2>&1 || failed=1; done; echo $${failed:-0} >/root/code'
 ExecStopPost=/bin/systemctl --no-block poweroff
 UNIT
 mkdir -p "$work/root/etc/systemd/system/nixfleet-test.target.wants"
