@@ -109,3 +109,20 @@ func TestRunningSpecialisation(t *testing.T) {
 		}
 	}
 }
+
+// special gives the system a specialisation.
+func special(t *testing.T, a *NixOS, child nix.StorePath, name string) {
+	t.Helper()
+	for _, dir := range []string{filepath.Join(a.Root, child.String(), "bin"), filepath.Join(a.Root, system.String(), "specialisation")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	program := filepath.Join(a.Root, child.String(), "bin", "switch-to-configuration")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\necho "+name+" $1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(a.Root, child.String()), filepath.Join(a.Root, system.String(), "specialisation", name)); err != nil {
+		t.Fatal(err)
+	}
+}
