@@ -55,7 +55,7 @@ func (u *Units) Stale(ctx context.Context, unit string, a attempt.Agent) (string
 
 func stale(unit string, s unitState, a attempt.Agent) string {
 	program := s.program
-	if resolved, err := filepath.EvalSymlinks(program); err == nil {
+	if resolved, err := filepath.EvalSymlinks(program); err == nil { //nolint:forbidigo // a program of this machine, not of a host in a directory
 		program = resolved
 	}
 	switch {

@@ -151,7 +151,7 @@ func (h *Helper) fill(record *attempt.Activation, result Result, err error) {
 
 // Record is what is kept of the end of a run.
 func Record(result Result, err error) attempt.Activation {
-	record := attempt.Activation{Ended: true, ExitCode: result.ExitCode, TimedOut: result.TimedOut, Output: result.Output}
+	record := attempt.Activation{Ended: true, ExitCode: result.ExitCode, TimedOut: result.TimedOut, Output: result.Output, ScriptFailed: result.ScriptFailed}
 	if err != nil {
 		record.ExitCode, record.Error = -1, err.Error()
 	}

@@ -137,7 +137,7 @@ func TestVerdict(t *testing.T) {
 		"no end":                   {attempt.Activation{}, VerdictFailed},
 		"well":                     {attempt.Activation{Ended: true}, VerdictActivated},
 		"units":                    {attempt.Activation{Ended: true, ExitCode: 4, Output: "warning: the following units failed: a.service"}, VerdictUnitsFailed},
-		"units, and the script":    {attempt.Activation{Ended: true, ExitCode: 4, Output: "Failed to run activate script\nunits failed"}, VerdictFailed},
+		"units, and the script":    {attempt.Activation{Ended: true, ExitCode: 4, ScriptFailed: true}, VerdictFailed},
 		"script":                   {attempt.Activation{Ended: true, ExitCode: 2}, VerdictFailed},
 		"locked":                   {attempt.Activation{Ended: true, ExitCode: 11}, VerdictFailed},
 		"init":                     {attempt.Activation{Ended: true, ExitCode: 100}, VerdictFailed},
@@ -147,6 +147,20 @@ func TestVerdict(t *testing.T) {
 	} {
 		if got := Verdict(tc.a); got != tc.want {
 			t.Errorf("%s: %d, want %d", name, got, tc.want)
+		}
+	}
+}
+
+// TestScriptFailureIsSeen has a long output behind the line that counts.
+func TestScriptFailureIsSeen(t *testing.T) {
+	for script, want := range map[string]bool{
+		`printf 'Failed to run activ'; sleep 0.1; echo 'ate script'; seq 10000; exit 4`: true,
+		`echo 'Failed to run something'; seq 10000; exit 4`:                             false,
+	} {
+		a := host(t, script)
+		got, err := a.Test(t.Context(), attempt.System{Path: system}, time.Minute, "1")
+		if err != nil || got.ScriptFailed != want || got.ExitCode != 4 {
+			t.Errorf("%s: %+v, %v", script, got.ScriptFailed, err)
 		}
 	}
 }

@@ -69,6 +69,10 @@ type Result struct {
 	// Output is the end of what it printed, at most 2 KiB.
 	Output string
 
+	// ScriptFailed tells that the output said so of the activation script, which some exit
+	// codes hide.
+	ScriptFailed bool
+
 	// LogErr is why the log is not there or not whole, such as a full disk. It says
 	// nothing about the command: a host with a full disk must be able to go back.
 	LogErr error
@@ -94,18 +98,19 @@ func (r *DirectRunner) Run(ctx context.Context, c Command) (Result, error) {
 		log = file
 	}
 	capture := process.NewCapture(maxOutput, log, maxLog)
+	watch := &phraseWatch{Writer: capture}
 	grace := r.Grace
 	if grace == 0 {
 		grace = defaultGrace
 	}
 	out, err := process.Run(ctx, process.Spec{
 		Path: c.Program, Args: c.Args, Env: append(environment(c.Env), r.mark(c.Unit)),
-		Output: capture, Timeout: c.Timeout, Grace: grace,
+		Output: watch, Timeout: c.Timeout, Grace: grace,
 	})
 	if logErr == nil {
 		logErr = errors.Join(capture.Err(), file.Close())
 	}
-	return Result{ExitCode: out.ExitCode, TimedOut: out.TimedOut, Output: capture.Tail(), LogErr: logErr}, err
+	return Result{ExitCode: out.ExitCode, TimedOut: out.TimedOut, Output: capture.Tail(), ScriptFailed: watch.seen, LogErr: logErr}, err
 }
 
 // mark is the variable by which the processes of a unit are found when the process that

@@ -4,7 +4,8 @@
 package activation
 
 import (
-	"strings"
+	"bytes"
+	"io"
 
 	"github.com/nixfleet/nixfleet/internal/attempt"
 )
@@ -46,7 +47,7 @@ func Verdict(a attempt.Activation) Judgement {
 		return VerdictFailed
 	case a.ExitCode == 0:
 		return VerdictActivated
-	case a.ExitCode == exitUnits && !strings.Contains(a.Output, scriptFailed):
+	case a.ExitCode == exitUnits && !a.ScriptFailed:
 		return VerdictUnitsFailed
 	default:
 		return VerdictFailed
@@ -70,4 +71,22 @@ func ExplainExit(code int) string {
 	default:
 		return ""
 	}
+}
+
+// phraseWatch looks for scriptFailed in all that is written: the end that is kept of a long
+// output has the units that failed after it.
+type phraseWatch struct {
+	io.Writer
+	seen bool
+	last []byte
+}
+
+// Write implements io.Writer.
+func (w *phraseWatch) Write(p []byte) (int, error) {
+	if !w.seen {
+		joined := append(w.last, p...)
+		w.seen = bytes.Contains(joined, []byte(scriptFailed))
+		w.last = bytes.Clone(joined[max(0, len(joined)-len(scriptFailed)+1):])
+	}
+	return w.Writer.Write(p)
 }

@@ -78,7 +78,7 @@ func findTool(name string) string {
 	if err != nil {
 		return ""
 	}
-	dir, err := filepath.EvalSymlinks(filepath.Dir(file))
+	dir, err := filepath.EvalSymlinks(filepath.Dir(file)) //nolint:forbidigo // a program of this machine, not of a host in a directory
 	if err != nil || !filepath.IsAbs(dir) {
 		return ""
 	}

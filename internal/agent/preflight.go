@@ -159,8 +159,9 @@ func (s *StoreSource) hasAgent(_, target attempt.System) error {
 func (s *StoreSource) bootSpace(_, target attempt.System) error {
 	boot := filepath.Join(s.Root, "boot")
 	var store, part unix.Stat_t
-	if unix.Stat(boot, &part) != nil || unix.Stat(filepath.Join(s.Root, nix.StoreDir), &store) != nil || part.Dev == store.Dev {
-		return nil // it has none, and needs none
+	has := unix.Stat(boot, &part) == nil && unix.Stat(filepath.Join(s.Root, nix.StoreDir), &store) == nil && part.Dev != store.Dev
+	if !has {
+		return nil // and it needs none
 	}
 	var need uint64
 	for _, name := range []string{"kernel", "initrd"} {

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/clock"
 	testingclock "k8s.io/utils/clock/testing"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
@@ -249,87 +248,6 @@ func (b *body) Abandon(_ context.Context, kind activation.Kind, id string) error
 	}
 	b.abandoned = append(b.abandoned, string(kind)+"-"+id)
 	return nil
-}
-
-// stages are the timers.
-type stages struct{ *body }
-
-func (s stages) Arm(_ context.Context, p attempt.Plan, stage activation.Stage, _ time.Duration) error {
-	s.act("arm "+string('0'+rune(stage)), func() { s.timers[stage] = p })
-	return nil
-}
-
-func (s stages) Disarm(_ context.Context, _ attempt.Plan, stage activation.Stage) error {
-	s.act("disarm "+string('0'+rune(stage)), func() { delete(s.timers, stage) })
-	return nil
-}
-
-func (b *body) Arm(ctx context.Context, p attempt.Plan) error {
-	if !b.units {
-		return nil
-	}
-	return stages{b}.Arm(ctx, p, activation.StageActivation, 0)
-}
-
-func (b *body) Settle(ctx context.Context, p attempt.Plan) error {
-	if !b.units {
-		return nil
-	}
-	return errors.Join(stages{b}.Disarm(ctx, p, activation.StageActivation), stages{b}.Disarm(ctx, p, activation.StageConfirm))
-}
-
-func (b *body) Activate(ctx context.Context, p attempt.Plan) (a attempt.Activation, err error) {
-	helper := &activation.Helper{Switch: switcher{b}, BootID: b.boot}
-	if b.units {
-		helper.Timers = stages{b}
-		helper.Freshen = func(context.Context, attempt.Plan) error {
-			b.act("freshen agent", func() { b.restart = b.replaces[b.running] && b.agentOf != b.running })
-			return nil
-		}
-	}
-	ended := b.process(&b.inHelper, func() { a, err = helper.Run(ctx, attempt.At(p.StateDir, p.Number)) })
-	if b.restart {
-		b.restart = false
-		panic(killed{})
-	}
-	if !ended {
-		return b.lost(p)
-	}
-	return a, err
-}
-
-func (b *body) lost(p attempt.Plan) (attempt.Activation, error) {
-	a, err := attempt.At(p.StateDir, p.Number).Activation()
-	if err == nil && !a.Ended {
-		err = errors.New("the activation ended and left no result")
-	}
-	return a, err
-}
-
-func (b *body) Join(_ context.Context, p attempt.Plan) (attempt.Activation, bool, error) {
-	a, err := attempt.At(p.StateDir, p.Number).Activation()
-	return a, err == nil && a.Ended, err
-}
-
-func (b *body) Stale(context.Context, attempt.Plan) (string, error) {
-	if b.units && b.replaces[b.running] && b.agentOf != b.running {
-		return "it is the old one", nil
-	}
-	return "", nil
-}
-
-func (b *body) Rollback(_ context.Context, p attempt.Plan) (r attempt.RollbackRecord, err error) {
-	if !b.process(new(bool), func() { r, err = b.ladder(p, activation.TriggerAgent) }) {
-		return r, errors.New("the roll-back was killed")
-	}
-	return r, err
-}
-
-func (b *body) ladder(p attempt.Plan, trigger string) (attempt.RollbackRecord, error) {
-	b.inLadder = true
-	defer func() { b.inLadder = false }()
-	ladder := &deadman.Ladder{Host: ladderHost{b, p}, Trigger: trigger, BootID: b.boot, Clock: clock.RealClock{}, Log: slog.New(slog.DiscardHandler)}
-	return ladder.Climb(context.Background(), attempt.At(p.StateDir, p.Number))
 }
 
 func (b *body) Running() (nix.StorePath, string, error) { return b.running, "", nil }

@@ -45,7 +45,8 @@ func ThisAgent(config string) (Agent, error) {
 		return Agent{}, fmt.Errorf("find the agent's own program: %w", err)
 	}
 	a := Agent{PID: os.Getpid(), Executable: executable, Args: os.Args[1:], Config: config, ConfigDigest: DigestFile(config)}
-	if a.Program, err = filepath.EvalSymlinks(os.Args[0]); err != nil || !filepath.IsAbs(a.Program) {
+	a.Program, err = filepath.EvalSymlinks(os.Args[0]) //nolint:forbidigo // a program of this machine, not of a host in a directory
+	if err != nil || !filepath.IsAbs(a.Program) {
 		a.Program = executable
 	}
 	return a, nil

@@ -203,12 +203,9 @@ func TestDecisionsRace(t *testing.T) {
 // system calls, start again and read, in any order. Whoever acts has the same decision to
 // act on, for ever.
 func TestOneDecisionWhateverTheOrder(t *testing.T) {
+	temp := t.TempDir
 	rapid.Check(t, func(t *rapid.T) {
-		dir, err := os.MkdirTemp("", "decide")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer os.RemoveAll(dir) //nolint:errcheck // a temporary directory
+		dir := temp()
 		d := create2(t, dir)
 		held := Undecided
 		agree := func(v Decision) {

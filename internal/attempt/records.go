@@ -39,6 +39,9 @@ type Activation struct {
 	// TimedOut tells that it was stopped because its time was over.
 	TimedOut bool `json:"timedOut,omitempty"`
 
+	// ScriptFailed tells that it said so of the activation script, whatever the exit code.
+	ScriptFailed bool `json:"scriptFailed,omitempty"`
+
 	// Output is the end of what it printed, and Error why it could not be run.
 	Output string `json:"output,omitempty"`
 	Error  string `json:"error,omitempty"`

@@ -187,8 +187,10 @@ type climb struct {
 	last error
 }
 
-func (c *climb) climb(ctx context.Context, clear bool) (attempt.RollbackRecord, error) {
-	if clear {
+// climb takes the steps. Beside an activation that could not be stopped only the last one
+// is left.
+func (c *climb) climb(ctx context.Context, alone bool) (attempt.RollbackRecord, error) {
+	if alone {
 		c.back(ctx)
 	}
 	if ctx.Err() != nil {
