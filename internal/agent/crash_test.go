@@ -179,3 +179,19 @@ func TestMatrixCoversWhatAnAttemptDoes(t *testing.T) {
 		t.Errorf("one timer was stopped before the next was armed: %s", b.story())
 	}
 }
+
+// TestReplacedAgentJoins activates a system that puts another agent in place of the one
+// that began: that one goes on where it was, once, and nothing is undone.
+func TestReplacedAgentJoins(t *testing.T) {
+	b := newBody(t)
+	b.units = true
+	b.replaces[newSystem] = true
+	if !b.live(t, b.boot) {
+		t.Fatal("the agent was not replaced")
+	}
+	b.live(t, b.boot)
+	b.wantEnd(t, nfv1.AttemptSucceeded, nfv1.ReasonCompleted)
+	if n := strings.Count(b.story(), "test "); n != 1 || strings.Contains(b.story(), "back ") {
+		t.Errorf("activated %d times: %s", n, b.story())
+	}
+}
