@@ -66,11 +66,11 @@ var _ = Describe("a rollout", func() {
 		f.reconcile(ctx, "to-r1")
 		first := f.assigned(ctx, ro)
 		Expect(first).To(HaveLen(1))
-		f.finish(ctx, first[0], nfv1.AttemptSucceeded, nfv1.ReasonCompleted)
+		f.finish(ctx, first[0], nfv1.AttemptSucceeded)
 		f.reconcile(ctx, "to-r1")
 		Expect(f.assigned(ctx, ro)).To(HaveLen(3))
 		for _, h := range []string{"a", "b", "c"} {
-			f.finish(ctx, h, nfv1.AttemptSucceeded, nfv1.ReasonCompleted)
+			f.finish(ctx, h, nfv1.AttemptSucceeded)
 		}
 		f.reconcile(ctx, "to-r1")
 		end := f.rollout(ctx, "to-r1")
@@ -85,7 +85,7 @@ var _ = Describe("a rollout", func() {
 		ro := f.addRollout(ctx, "to-r1", "r1", canary)
 		f.reconcile(ctx, "to-r1")
 		first := f.assigned(ctx, ro)[0]
-		f.finish(ctx, first, nfv1.AttemptRolledBack, nfv1.ReasonHealthCheckFailed)
+		f.finish(ctx, first, nfv1.AttemptRolledBack)
 		for range 3 {
 			f.reconcile(ctx, "to-r1")
 		}
@@ -142,7 +142,7 @@ var _ = Describe("a rollout", func() {
 		Expect(env.Client.Delete(ctx, f.rollout(ctx, "to-r1"))).To(Succeed())
 		f.reconcile(ctx, "to-r1")
 		Expect(f.rollout(ctx, "to-r1").Status.Phase).To(Equal(nfv1.RolloutPhaseCancelling))
-		f.finish(ctx, first, nfv1.AttemptSucceeded, nfv1.ReasonCompleted)
+		f.finish(ctx, first, nfv1.AttemptSucceeded)
 		f.reconcile(ctx, "to-r1")
 		err := env.Client.Get(ctx, f.key("to-r1"), &nfv1.Rollout{})
 		Expect(apierrors.IsNotFound(err)).To(BeTrue(), "the rollout is gone: %v", err)

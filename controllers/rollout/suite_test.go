@@ -54,7 +54,7 @@ type fleet struct {
 func newFleet(ctx context.Context, hosts ...string) *fleet {
 	GinkgoHelper()
 	f := &fleet{
-		namespace: env.Namespace(ctx),
+		namespace: use(env.Namespace(ctx)),
 		clock:     testingclock.NewFakeClock(time.Now().Truncate(time.Second)),
 		events:    events.NewFakeRecorder(100),
 	}
@@ -98,31 +98,18 @@ func (f *fleet) setOnline(ctx context.Context, name string, status metav1.Condit
 func (f *fleet) report(ctx context.Context, name string, mutate func(*nfv1.HostStatus, *nfv1.Host)) {
 	GinkgoHelper()
 	h := f.host(ctx, name)
-	s := h.Status.DeepCopy()
-	s.ObservedGeneration, s.Phase = h.Generation, nfv1.HostPhaseIdle
-	if s.Running == nil {
-		s.Running = &nfv1.SystemGeneration{StorePath: path("factory", name)}
-	}
-	meta.RemoveStatusCondition(&s.Conditions, nfv1.ConditionOnline)
-	meta.SetStatusCondition(&s.Conditions, metav1.Condition{Type: nfv1.ConditionHealthy, Status: metav1.ConditionTrue, Reason: "ChecksPassed"})
+	s := reportOf(h, nfv1.HostPhaseIdle, "")
+	s.ObservedRevision = h.Status.ObservedRevision // what it takes up, the test says
 	mutate(s, h)
+	summarise(s, h)
 	Expect(ssa.Status(ctx, env.Client, nfv1.FieldOwnerAgent, h, ssa.SameObject, s)).To(Succeed())
 }
 
 // finish reports an outcome for the host's current assignment.
-func (f *fleet) finish(ctx context.Context, name string, outcome nfv1.AttemptOutcome, reason string) {
+func (f *fleet) finish(ctx context.Context, name string, outcome nfv1.AttemptOutcome) {
 	GinkgoHelper()
-	f.report(ctx, name, func(s *nfv1.HostStatus, h *nfv1.Host) {
-		d := h.Spec.Desired
-		s.ObservedRevision = d.Revision
-		s.Attempt = &nfv1.HostAttempt{
-			Revision: d.Revision, StorePath: d.StorePath, RolloutUID: d.Rollout.UID,
-			Outcome: outcome, Reason: reason, Message: "as the test says",
-		}
-		if outcome == nfv1.AttemptSucceeded {
-			s.Running = &nfv1.SystemGeneration{StorePath: d.StorePath}
-		}
-	})
+	h := f.host(ctx, name)
+	Expect(ssa.Status(ctx, env.Client, nfv1.FieldOwnerAgent, h, ssa.SameObject, reportOf(h, nfv1.HostPhaseIdle, outcome))).To(Succeed())
 }
 
 // addRelease adds a release for the hosts that is verified.
@@ -140,7 +127,11 @@ func (f *fleet) addRelease(ctx context.Context, name string, hosts ...string) *n
 		ObservedGeneration: rel.Generation,
 		VerifiedAt:         metav1.NewTime(f.clock.Now().Add(24 * time.Hour)), // for as long as the test lasts
 	}
-	meta.SetStatusCondition(&status.Conditions, metav1.Condition{Type: nfv1.ConditionVerified, Status: metav1.ConditionTrue, Reason: nfv1.ReasonVerified})
+	for _, kind := range []string{nfv1.ConditionVerified, nfv1.ConditionReady} {
+		meta.SetStatusCondition(&status.Conditions, metav1.Condition{
+			Type: kind, Status: metav1.ConditionTrue, Reason: nfv1.ReasonVerified, ObservedGeneration: rel.Generation,
+		})
+	}
 	Expect(ssa.Status(ctx, env.Client, nfv1.FieldOwnerRelease, rel, ssa.SameObject, &status)).To(Succeed())
 	return rel
 }
@@ -179,28 +170,8 @@ func (f *fleet) reconcile(ctx context.Context, name string) ctrl.Result {
 	Expect(err).NotTo(HaveOccurred())
 	var ro nfv1.Rollout
 	if env.Client.Get(ctx, f.key(name), &ro) == nil {
-		expectKstatus(&ro)
+		Expect(ro.Status.ObservedGeneration).To(Equal(ro.Generation), "observedGeneration")
+		Expect(kstatusFaults(&ro)).To(BeEmpty())
 	}
 	return result
-}
-
-// expectKstatus checks what tools that follow kstatus rely on.
-func expectKstatus(ro *nfv1.Rollout) {
-	GinkgoHelper()
-	Expect(ro.Status.ObservedGeneration).To(Equal(ro.Generation), "observedGeneration")
-	ready := meta.FindStatusCondition(ro.Status.Conditions, nfv1.ConditionReady)
-	reconciling := meta.IsStatusConditionTrue(ro.Status.Conditions, nfv1.ConditionReconciling)
-	stalled := meta.IsStatusConditionTrue(ro.Status.Conditions, nfv1.ConditionStalled)
-	Expect(ready).NotTo(BeNil(), "Ready")
-	Expect(ready.Reason).NotTo(BeEmpty())
-	switch {
-	case reconciling:
-		Expect(stalled).To(BeFalse(), "Stalled beside Reconciling")
-		Expect(ready.Status).To(Equal(metav1.ConditionUnknown))
-	case stalled:
-		Expect(ready.Status).To(Equal(metav1.ConditionFalse))
-	default:
-		Expect(ready.Status).To(Equal(metav1.ConditionTrue))
-		Expect(ro.Status.Phase).To(Equal(nfv1.RolloutPhaseSucceeded))
-	}
 }
