@@ -73,7 +73,7 @@ func startAgents(ctx context.Context, workers int) *agents {
 	w, err := watched.Watch(ctx, &nfv1.HostList{})
 	Expect(err).NotTo(HaveOccurred())
 	var done sync.WaitGroup
-	done.Go(func() { a.observe(w) })
+	done.Go(func() { a.observe(ctx, w) })
 	for range workers {
 		done.Go(func() { a.work(ctx) })
 	}
@@ -123,10 +123,13 @@ func (a *agents) script(namespace string, f func(*nfv1.Host) fate) {
 
 func always(f fate) func(*nfv1.Host) fate { return func(*nfv1.Host) fate { return f } }
 
-func (a *agents) observe(w watch.Interface) {
+func (a *agents) observe(ctx context.Context, w watch.Interface) {
 	for e := range w.ResultChan() {
 		h, ok := e.Object.(*nfv1.Host)
-		if !ok {
+		switch {
+		case ctx.Err() != nil:
+			return // what comes now is that the connection was closed
+		case !ok:
 			a.fail(fmt.Errorf("watch of the agents: %v", e.Object))
 			return
 		}

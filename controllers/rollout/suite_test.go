@@ -37,6 +37,7 @@ func TestRolloutController(t *testing.T) {
 }
 
 var _ = BeforeSuite(func() {
+	SetDefaultEventuallyPollingInterval(poll)
 	env = testenv.Start(GinkgoTB())
 	var err error
 	asManager, err = env.ClientFor(env.ManagerConfig())
@@ -112,16 +113,21 @@ func (f *fleet) finish(ctx context.Context, name string, outcome nfv1.AttemptOut
 	Expect(ssa.Status(ctx, env.Client, nfv1.FieldOwnerAgent, h, ssa.SameObject, reportOf(h, nfv1.HostPhaseIdle, outcome))).To(Succeed())
 }
 
-// addRelease adds a release for the hosts that is verified.
-func (f *fleet) addRelease(ctx context.Context, name string, hosts ...string) *nfv1.Release {
-	GinkgoHelper()
+func releaseFor(namespace, name string, hosts ...string) *nfv1.Release {
 	rel := &nfv1.Release{
-		ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: name},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
 		Spec:       nfv1.ReleaseSpec{Caches: []nfv1.BinaryCache{{URL: "https://cache.example.org"}}, Hosts: map[string]nfv1.StorePath{}},
 	}
 	for _, h := range hosts {
 		rel.Spec.Hosts[h] = path(name, h)
 	}
+	return rel
+}
+
+// addRelease adds a release for the hosts that is verified.
+func (f *fleet) addRelease(ctx context.Context, name string, hosts ...string) *nfv1.Release {
+	GinkgoHelper()
+	rel := releaseFor(f.namespace, name, hosts...)
 	Expect(env.Client.Create(ctx, rel)).To(Succeed())
 	status := nfv1.ReleaseStatus{
 		ObservedGeneration: rel.Generation,
