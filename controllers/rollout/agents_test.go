@@ -160,7 +160,7 @@ func (a *agents) step(ctx context.Context, key client.ObjectKey) {
 	a.mu.Lock()
 	h, fateOf := a.hosts[key], a.fates[key.Namespace]
 	a.mu.Unlock()
-	if h == nil || fateOf == nil {
+	if h == nil || fateOf == nil || h.Spec.Desired == nil {
 		return
 	}
 	next := nextReport(h, fateOf(h))
@@ -194,7 +194,7 @@ func (a *agents) fail(err error) {
 func nextReport(h *nfv1.Host, f fate) *nfv1.HostStatus {
 	d, s := h.Spec.Desired, h.Status
 	switch {
-	case d == nil || f == deaf:
+	case f == deaf:
 		return nil
 	case s.ObservedRevision < d.Revision && d.Intent == nfv1.IntentNone:
 		return reportOf(h, nfv1.HostPhaseIdle, "")

@@ -88,8 +88,14 @@ func (f *fleet) addHost(ctx context.Context, name string) {
 
 func (f *fleet) setOnline(ctx context.Context, name string, status metav1.ConditionStatus) {
 	GinkgoHelper()
+	f.setOnlineFor(ctx, name, status, nfv1.ReasonLeaseRenewed)
+}
+
+// setOnlineFor writes the condition Online as the host controller does.
+func (f *fleet) setOnlineFor(ctx context.Context, name string, status metav1.ConditionStatus, reason string) {
+	GinkgoHelper()
 	online := map[string]any{"conditions": []any{map[string]any{
-		"type": nfv1.ConditionOnline, "status": string(status), "reason": nfv1.ReasonLeaseRenewed, "message": "",
+		"type": nfv1.ConditionOnline, "status": string(status), "reason": reason, "message": "",
 		"lastTransitionTime": f.clock.Now().UTC().Format(time.RFC3339),
 	}}}
 	Expect(ssa.Status(ctx, env.Client, nfv1.FieldOwnerHost, f.host(ctx, name), ssa.SameObject, online)).To(Succeed())
