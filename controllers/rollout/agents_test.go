@@ -68,18 +68,13 @@ func startAgents(ctx context.Context, workers int) *agents {
 		hosts: map[client.ObjectKey]*nfv1.Host{}, fates: map[string]func(*nfv1.Host) fate{},
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	watched, err := client.NewWithWatch(env.Config, client.Options{Scheme: env.Scheme})
-	Expect(err).NotTo(HaveOccurred())
-	w, err := watched.Watch(ctx, &nfv1.HostList{})
-	Expect(err).NotTo(HaveOccurred())
 	var done sync.WaitGroup
-	done.Go(func() { a.observe(ctx, w) })
+	follow(ctx, &done, &nfv1.HostList{}, a.observe)
 	for range workers {
 		done.Go(func() { a.work(ctx) })
 	}
 	DeferCleanup(func() {
 		cancel()
-		w.Stop()
 		a.queue.ShutDown()
 		done.Wait()
 		Expect(a.failed).NotTo(HaveOccurred(), "a report of an agent")
@@ -123,26 +118,21 @@ func (a *agents) script(namespace string, f func(*nfv1.Host) fate) {
 
 func always(f fate) func(*nfv1.Host) fate { return func(*nfv1.Host) fate { return f } }
 
-func (a *agents) observe(ctx context.Context, w watch.Interface) {
-	for e := range w.ResultChan() {
-		h, ok := e.Object.(*nfv1.Host)
-		switch {
-		case ctx.Err() != nil:
-			return // what comes now is that the connection was closed
-		case !ok:
-			a.fail(fmt.Errorf("watch of the agents: %v", e.Object))
-			return
-		}
-		key := client.ObjectKeyFromObject(h)
-		a.mu.Lock()
-		if e.Type == watch.Deleted {
-			delete(a.hosts, key)
-		} else {
-			a.hosts[key] = h
-		}
-		a.mu.Unlock()
-		a.queue.Add(key)
+func (a *agents) observe(e watch.Event) {
+	h, ok := e.Object.(*nfv1.Host)
+	if !ok {
+		a.fail(fmt.Errorf("watch of the agents: %v", e.Object))
+		return
 	}
+	key := client.ObjectKeyFromObject(h)
+	a.mu.Lock()
+	if e.Type == watch.Deleted {
+		delete(a.hosts, key)
+	} else {
+		a.hosts[key] = h
+	}
+	a.mu.Unlock()
+	a.queue.Add(key)
 }
 
 func (a *agents) work(ctx context.Context) {

@@ -179,7 +179,7 @@ var _ = Describe("beside a tool that applies from Git", func() {
 func ownersOfDesired(h *nfv1.Host) []string {
 	var out []string
 	for _, m := range h.ManagedFields {
-		if m.Subresource == "" && bytes.Contains(m.FieldsV1.Raw, []byte(`"f:desired"`)) {
+		if m.Subresource == "" && bytes.Contains(m.FieldsV1.GetRawBytes(), []byte(`"f:desired"`)) {
 			out = append(out, m.Manager)
 		}
 	}

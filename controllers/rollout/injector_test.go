@@ -103,7 +103,7 @@ func (i *injector) wrap(next http.RoundTripper) http.RoundTripper {
 		if f != lost || err != nil {
 			return response, err
 		}
-		defer response.Body.Close()
+		defer func() { _ = response.Body.Close() }()
 		_, err = io.Copy(io.Discard, response.Body)
 		if err != nil || response.StatusCode >= http.StatusBadRequest {
 			return nil, fmt.Errorf("%s was to be stored, its answer to be lost: %s, %w", what, response.Status, err)

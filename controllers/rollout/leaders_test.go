@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -73,6 +74,23 @@ func startReplica(ctx context.Context, adapt func(*ctrl.Options)) *replica {
 	return r
 }
 
+// firstSucceed lets n hosts succeed, and those that come later stay where they are.
+func firstSucceed(n int) func(*nfv1.Host) fate {
+	var mu sync.Mutex
+	lucky := map[string]bool{}
+	return func(h *nfv1.Host) fate {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(lucky) < n {
+			lucky[h.Name] = true
+		}
+		if lucky[h.Name] {
+			return succeeds
+		}
+		return stays
+	}
+}
+
 var _ = Describe("when the leader changes in the middle of a wave", func() {
 	const hosts = 24
 	var (
@@ -110,11 +128,13 @@ var _ = Describe("when the leader changes in the middle of a wave", func() {
 	}
 
 	It("lets two that both believe to lead assign nobody twice", func(ctx SpecContext) {
+		hands.script(f.namespace, firstSucceed(16)) // so that there is something left to do
 		first := startReplica(ctx, nil)
 		waitSucceeded(ctx, 5)
 		second := startReplica(ctx, nil)
 		waitSucceeded(ctx, 16)
 		first.stop()
+		hands.script(f.namespace, always(succeeds))
 		expectWell(ctx)
 		AddReportEntry("writes to hosts", fmt.Sprintf("first %d stored, %d refused; second %d stored, %d refused",
 			first.assigned.Load(), first.refused.Load(), second.assigned.Load(), second.refused.Load()))

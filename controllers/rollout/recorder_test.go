@@ -39,25 +39,12 @@ func startRecorder(ctx context.Context) *recorder {
 	GinkgoHelper()
 	r := &recorder{last: map[types.UID]string{}}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	watched, err := client.NewWithWatch(env.Config, client.Options{Scheme: env.Scheme})
-	Expect(err).NotTo(HaveOccurred())
 	var done sync.WaitGroup
-	var watches []watch.Interface
 	for _, list := range []client.ObjectList{&nfv1.HostList{}, &nfv1.ReleaseList{}, &nfv1.RolloutList{}} {
-		w, err := watched.Watch(ctx, list)
-		Expect(err).NotTo(HaveOccurred())
-		watches = append(watches, w)
-		done.Go(func() {
-			for e := range w.ResultChan() {
-				r.add(e)
-			}
-		})
+		follow(ctx, &done, list, r.add)
 	}
 	DeferCleanup(func() {
 		cancel()
-		for _, w := range watches {
-			w.Stop()
-		}
 		done.Wait()
 	})
 	return r

@@ -53,7 +53,7 @@ func unitFile(t *testing.T, name, service string) {
 	})
 }
 
-func systemctlClean(args ...string) { _ = exec.Command("systemctl", args...).Run() } //nolint:noctx // the test's context has ended
+func systemctlClean(args ...string) { _ = exec.Command("systemctl", args...).Run() }
 
 func TestSystemdExec(t *testing.T) {
 	marker := filepath.Join(t.TempDir(), "marker")
