@@ -4,7 +4,9 @@
 package rollout
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
@@ -45,6 +47,9 @@ func (p pending) suffix() string {
 func (p *planner) assignWave(w wave, st *nfv1.WaveStatus) pending {
 	pool := p.candidates(w)
 	sortHosts(p.r.UID, pool, w.last)
+	// Its own failed hosts have their places, before any other host takes one: a canary
+	// that is tried again is the same canary.
+	slices.SortStableFunc(pool, func(a, b *hostView) int { return cmp.Compare(rankRetry(a, w), rankRetry(b, w)) })
 	places := int32(len(pool)) //nolint:gosec // a namespace has far fewer hosts than 2^31
 	if !w.last {
 		places = p.count(w.Name).places(st.Size)
@@ -52,7 +57,8 @@ func (p *planner) assignWave(w wave, st *nfv1.WaveStatus) pending {
 	unavailable := p.unavailableIn(w, pool)
 	var out pending
 	for _, v := range pool {
-		if places == 0 && !v.retry {
+		foreign := v.retry && v.wave != w.Name // has a place of its own, in a wave that is done
+		if places == 0 && !foreign {
 			continue
 		}
 		if b := p.hostBlock(hostInput{p: p, wave: w, view: v, unavailable: unavailable, max: st.MaxUnavailable}); b != nil {
@@ -62,12 +68,19 @@ func (p *planner) assignWave(w wave, st *nfv1.WaveStatus) pending {
 		if !v.unavailable() {
 			unavailable++
 		}
-		if !v.retry {
+		if !foreign {
 			places--
 		}
 		p.assign(v, nfv1.IntentDeploy, w.Name, v.path)
 	}
 	return out
+}
+
+func rankRetry(v *hostView, w wave) int {
+	if v.retry && v.wave == w.Name {
+		return 0
+	}
+	return 1
 }
 
 // hostBlock says what keeps a candidate of an open wave from being assigned now, or nil.

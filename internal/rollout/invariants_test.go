@@ -24,6 +24,7 @@ func invariants() []invariant {
 		{"1 waves in order", (*history).waveOrder},
 		{"1 a wave is finished and soaks", (*history).waveEnd},
 		{"2 capacity", (*history).capacity},
+		{"2 the size of a wave", (*history).size},
 		{"3 nothing after the threshold", (*history).stopped},
 		{"4 the oldest rollout holds", (*history).holder},
 		{"5 only exact reports count", (*history).exactReports},
@@ -241,6 +242,27 @@ func (h *history) capacity(ro *nfv1.Rollout, d Decision) {
 		}
 		if fresh > 0 && fresh+unavailable > w.MaxUnavailable {
 			h.t.Fatalf("wave %s assigns %d available hosts with %d unavailable and maxUnavailable %d", w.Name, fresh, unavailable, w.MaxUnavailable)
+		}
+	}
+}
+
+// size: in its first attempt no wave takes more hosts than its size, but for those that
+// take the place of hosts that left.
+func (h *history) size(ro *nfv1.Rollout, d Decision) {
+	for _, w := range d.Status.Waves[:max(len(d.Status.Waves)-1, 0)] {
+		members := int32(0)
+		for _, host := range h.assignedTo(ro, nfv1.IntentDeploy) {
+			if host.Spec.Desired.Wave == w.Name && h.movable(ro, host) {
+				members++
+			}
+		}
+		for _, a := range deploys(d) {
+			if a.Desired.Wave != w.Name || owner(a.Host.Spec.Desired) == ro.UID && a.Host.Spec.Desired.Intent == nfv1.IntentDeploy {
+				continue
+			}
+			if members++; members > w.Size && d.Status.Attempt == 1 {
+				h.t.Fatalf("wave %s of %d hosts takes %s besides %d others", w.Name, w.Size, a.Host.Name, members-1)
+			}
 		}
 	}
 }

@@ -4,6 +4,7 @@
 package rollout
 
 import (
+	"fmt"
 	"slices"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
@@ -119,7 +120,10 @@ func (p *planner) revertPhase() bool {
 	case failed > 0:
 		return p.phase(nfv1.RolloutPhaseFailed, ReasonRevertIncomplete, "%s could not be sent back; see their status", plural(failed, "host"))
 	default:
-		return p.phase(nfv1.RolloutPhaseReverted, ReasonReverted, "%s sent back to what they ran before, %d stayed because it is not known",
-			verb(int(back), "host was", "hosts were"), stayed)
+		left := ""
+		if stayed > 0 {
+			left = fmt.Sprintf("; %d stayed, because it is not known what they ran", stayed)
+		}
+		return p.phase(nfv1.RolloutPhaseReverted, ReasonReverted, "%s sent back to what they ran before%s", verb(int(back), "host was", "hosts were"), left)
 	}
 }

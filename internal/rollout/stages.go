@@ -106,10 +106,10 @@ func (p *planner) stageFailures() bool {
 	case p.r.Spec.OnFailure != nfv1.OnFailureRevert:
 		p.stalled = true
 		return p.phase(nfv1.RolloutPhasePaused, ReasonTooManyFailures,
-			"%s; %d in flight. Raise attempt to try the failed hosts again, raise failureThreshold to go on without them, or cancel", why, n)
+			"%s%s. Raise attempt to try the failed hosts again, raise failureThreshold to go on without them, or cancel", why, finishing(n))
 	case n > 0:
 		return p.phase(nfv1.RolloutPhaseProgressing, ReasonTooManyFailures,
-			"%s; %d in flight finish, then every host is sent back", why, n)
+			"%s%s, then every host is sent back", why, finishing(n))
 	default:
 		return p.revert()
 	}

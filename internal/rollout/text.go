@@ -42,3 +42,11 @@ func truncate(s string, n int) string {
 	}
 	return s
 }
+
+// finishing tells of hosts in flight, as a part of a message; nothing if there are none.
+func finishing(n int32) string {
+	if n == 0 {
+		return ""
+	}
+	return "; " + verb(int(n), "host in flight finishes", "hosts in flight finish")
+}

@@ -4,6 +4,7 @@
 package rollout
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -200,6 +201,9 @@ func (p *planner) finish() bool {
 	late := ""
 	if c.Deferred > 0 {
 		late = "; " + verb(int(c.Deferred), "offline host converges when it returns", "offline hosts converge when they return")
+	}
+	if c.Failed > 0 {
+		late += fmt.Sprintf("; %d failed", c.Failed)
 	}
 	return p.phase(nfv1.RolloutPhaseSucceeded, ReasonSucceeded, "%d of %s run release %s%s%s",
 		c.Succeeded, plural(c.Total, "host"), p.r.Spec.Release, late, p.skipSummary())
