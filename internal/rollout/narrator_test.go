@@ -176,3 +176,12 @@ func (s *story) ill(name string, status metav1.ConditionStatus) {
 	s.note("health of %s: %s", name, status)
 	s.setHealth(name, status)
 }
+
+// complete lets hosts bring to an end what they were asked.
+func (s *story) complete(names ...string) {
+	for _, n := range names {
+		for more := true; more; {
+			more = s.work(s.host(n))
+		}
+	}
+}
