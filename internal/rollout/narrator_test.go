@@ -177,8 +177,8 @@ func (s *story) ill(name string, status metav1.ConditionStatus) {
 	s.setHealth(name, status)
 }
 
-// complete lets hosts bring to an end what they were asked.
-func (s *story) complete(names ...string) {
+// completeAll lets hosts bring to an end what they were asked.
+func (s *story) completeAll(names ...string) {
 	for _, n := range names {
 		for more := true; more; {
 			more = s.work(s.host(n))

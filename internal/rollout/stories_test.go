@@ -77,7 +77,7 @@ func failureStories(t *testing.T) {
 				first = append(first, h.Name)
 			}
 		}
-		s.complete(first...)
+		s.completeAll(first...)
 		s.note("whatever comes next does not like b")
 		s.breaks("b", slices.DeleteFunc(hostNames(6), func(n string) bool { return slices.Contains(first, n) })...)
 		s.step(ro)
