@@ -39,7 +39,7 @@ mkdir "$work/layer/up" "$work/layer/work"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$work/layer/up,workdir=$work/layer/work" "$work/root"
 rm -f "$work/root/etc/machine-id"
 
-for package in activation agent; do
+for package in activation agent health; do
 	CGO_ENABLED=0 go test -c -tags systemd -o "$work/root/root/$package.test" "./internal/$package"
 done
 CGO_ENABLED=0 go build -o "$work/root/root/nixfleet-agent" ./cmd/node-agent
@@ -57,7 +57,7 @@ Type=oneshot
 WorkingDirectory=/root
 # Emergency mode takes /tmp away.
 Environment=TMPDIR=/root
-ExecStart=/bin/sh -c 'for p in agent activation; do /root/$$p.test -test.v -test.run Systemd -test.timeout 5m >>/root/output 2>&1 || failed=1; done; echo $${failed:-0} >/root/code'
+ExecStart=/bin/sh -c 'for p in agent activation health; do /root/$$p.test -test.v -test.run Systemd -test.timeout 5m >>/root/output 2>&1 || failed=1; done; echo $${failed:-0} >/root/code'
 ExecStopPost=/bin/systemctl --no-block poweroff
 UNIT
 mkdir -p "$work/root/etc/systemd/system/nixfleet-test.target.wants"
