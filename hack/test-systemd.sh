@@ -48,7 +48,7 @@ cat >"$work/root/etc/systemd/system/nixfleet-test.service" <<'UNIT'
 [Unit]
 Description=NixFleet tests
 After=basic.target dbus.service
-# One of them enters emergency mode.
+# Those of activations come last: one of them enters emergency mode, which stops basic.target.
 DefaultDependencies=no
 IgnoreOnIsolate=yes
 
@@ -57,7 +57,7 @@ Type=oneshot
 WorkingDirectory=/root
 # Emergency mode takes /tmp away.
 Environment=TMPDIR=/root
-ExecStart=/bin/sh -c 'for p in agent activation health; do /root/$$p.test -test.v -test.run Systemd -test.timeout 5m >>/root/output 2>&1 || failed=1; done; echo $${failed:-0} >/root/code'
+ExecStart=/bin/sh -c 'for p in agent health activation; do /root/$$p.test -test.v -test.run Systemd -test.timeout 5m >>/root/output 2>&1 || failed=1; done; echo $${failed:-0} >/root/code'
 ExecStopPost=/bin/systemctl --no-block poweroff
 UNIT
 mkdir -p "$work/root/etc/systemd/system/nixfleet-test.target.wants"
