@@ -205,8 +205,15 @@ func (s *systemd) stop(ctx context.Context, unit string) {
 	defer cancel()
 	// Without success the unit's own time limit ends it.
 	_ = s.with(ctx, func(conn *dbus.Conn) error {
-		_, err := conn.StopUnitContext(ctx, unit, "replace", nil)
-		return errors.Join(err, conn.ResetFailedUnitContext(ctx, unit))
+		stopped := make(chan string, 1)
+		if _, err := conn.StopUnitContext(ctx, unit, "replace", stopped); err != nil {
+			return err
+		}
+		select { // a unit that is killed may end as failed, and would stay as that
+		case <-stopped:
+		case <-ctx.Done():
+		}
+		return conn.ResetFailedUnitContext(ctx, unit)
 	})
 }
 
