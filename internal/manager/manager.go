@@ -82,9 +82,8 @@ func managerOptions(scheme *runtime.Scheme, o Options) ctrl.Options {
 		Scheme: scheme,
 		Logger: o.Log,
 		Cache: cache.Options{
-			ByObject: host.CacheOptions(),
-			// Nobody here looks at who owns which field, and that is half of a Host.
-			DefaultTransform: cache.TransformStripManagedFields(),
+			ByObject:         host.CacheOptions(),
+			DefaultTransform: trim,
 		},
 		// A controller that decides on a state from before its own last write would
 		// assign hosts twice.
