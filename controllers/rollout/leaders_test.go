@@ -122,6 +122,16 @@ var _ = Describe("when the leader changes in the middle of a wave", func() {
 		}
 		Expect(h.assignments()).To(HaveLen(hosts))
 	}
+	// A write whose answer was cut off when its replica ended may be stored all the same,
+	// so there can be fewer than hosts that a replica knows of, never more.
+	expectNoMoreWrites := func(replicas ...*replica) {
+		GinkgoHelper()
+		sum := int32(0)
+		for _, r := range replicas {
+			sum += r.assigned.Load()
+		}
+		Expect(sum).To(BeNumerically("<=", hosts))
+	}
 	waitSucceeded := func(ctx context.Context, n int) {
 		GinkgoHelper()
 		Eventually(ctx, f.succeeded(ctx)).WithTimeout(soon).WithPolling(poll / 10).Should(BeNumerically(">=", n))
@@ -138,7 +148,7 @@ var _ = Describe("when the leader changes in the middle of a wave", func() {
 		expectWell(ctx)
 		AddReportEntry("writes to hosts", fmt.Sprintf("first %d stored, %d refused; second %d stored, %d refused",
 			first.assigned.Load(), first.refused.Load(), second.assigned.Load(), second.refused.Load()))
-		Expect(first.assigned.Load() + second.assigned.Load()).To(BeEquivalentTo(hosts))
+		expectNoMoreWrites(first, second)
 		Expect(second.assigned.Load()).To(BeNumerically(">", 0))
 	})
 
@@ -161,7 +171,7 @@ var _ = Describe("when the leader changes in the middle of a wave", func() {
 		expectWell(ctx)
 		Expect(first.assigned.Load()).To(BeNumerically(">", 0))
 		Expect(second.assigned.Load()).To(BeNumerically(">", 0))
-		Expect(first.assigned.Load() + second.assigned.Load()).To(BeEquivalentTo(hosts))
+		expectNoMoreWrites(first, second)
 	},
 		Entry("at once, when it ends and lets its Lease go", true, func(r *replica) { r.stop() }),
 		Entry("when its Lease is over, when it ends and keeps it", false, func(r *replica) { r.stop() }),
