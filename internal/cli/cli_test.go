@@ -15,6 +15,7 @@ import (
 	"k8s.io/utils/clock"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
+	"github.com/nixfleet/nixfleet/controllers/host"
 )
 
 type output struct {
@@ -50,6 +51,10 @@ func TestWrongUsageIsToldFromFailure(t *testing.T) {
 		"watch as json":          {[]string{"status", "--watch", "-o", "json"}, "kubectl get hosts --watch -o json"},
 		"unknown output":         {[]string{"status", "-o", "xml"}, "xml"},
 		"negative stale":         {[]string{"status", "--stale-after", "-1s"}, "negative"},
+		"plan of nothing":        {[]string{"rollout", "plan"}, "exactly one file or name of a rollout"},
+		"plan as xml":            {[]string{"rollout", "plan", "a", "-o", "xml"}, "json, yaml and wide"},
+		"plan without a window":  {[]string{"rollout", "plan", "a", "--host-offline-after", "0"}, "not positive"},
+		"why without a host":     {[]string{"rollout", "why", "a"}, "and that of a host"},
 		"version with argument":  {[]string{"version", "x"}, "takes no arguments"},
 	}
 	for name, tc := range tests {
@@ -63,7 +68,7 @@ func TestWrongUsageIsToldFromFailure(t *testing.T) {
 }
 
 func TestNoAPIIsAFailureThatSaysWhatToDo(t *testing.T) {
-	for _, args := range [][]string{{"status"}, {"status", "--watch"}, {"rollout", "status", "r", "--wait"}} {
+	for _, args := range [][]string{{"status"}, {"status", "--watch"}, {"rollout", "status", "r", "--wait"}, {"rollout", "plan", "r"}, {"rollout", "why", "r", "h"}} {
 		got := execute(t, append(args, "--server", "http://127.0.0.1:1")...)
 		if got.code != ExitFailed || !strings.Contains(got.errOut, "does the control plane run") {
 			t.Errorf("%v: got code %d and %q", args, got.code, got.errOut)
@@ -197,5 +202,21 @@ func TestABrokenWatchIsToldAndForgotten(t *testing.T) {
 	f.answered(t.Context(), hostsResource, errors.New("again"))
 	if errOut.Len() > 0 {
 		t.Errorf("a line was written into the frames: %q", errOut.String())
+	}
+}
+
+func TestFilesAreToldFromNames(t *testing.T) {
+	for arg, want := range map[string]bool{
+		"-": true, "rollout.yaml": true, "./r": true, "dir/r.yml": true, "r.json": true, `dir\r`: true, "2026-11-23": false, "v1.2.3": false, "yaml": false,
+	} {
+		if got := isFile(arg); got != want {
+			t.Errorf("%q: got %v, want %v", arg, got, want)
+		}
+	}
+}
+
+func TestTheDefaultsOfThePlanAreThoseOfTheManager(t *testing.T) {
+	if defaultOfflineAfter != host.DefaultOfflineAfter {
+		t.Errorf("got %s, and the manager has %s", defaultOfflineAfter, host.DefaultOfflineAfter)
 	}
 }

@@ -27,6 +27,7 @@ import (
 
 const (
 	hostsResource    = "hosts"
+	releasesResource = "releases"
 	rolloutsResource = "rollouts"
 	leasesResource   = "leases"
 )
@@ -51,7 +52,9 @@ type api struct {
 	leases rest.Interface
 	// namespace is that of the flags, or of the kubeconfig's context.
 	namespace string
-	config    *rest.Config
+	// namespaceGiven says that a flag named it.
+	namespaceGiven bool
+	config         *rest.Config
 }
 
 func (f *factory) api() (*api, error) {
@@ -75,7 +78,7 @@ func (f *factory) api() (*api, error) {
 	if err != nil {
 		return nil, fmt.Errorf("use the kubeconfig: %w", err)
 	}
-	return &api{fleet: fleet, leases: coordination.RESTClient(), namespace: namespace, config: config}, nil
+	return &api{fleet: fleet, leases: coordination.RESTClient(), namespace: namespace, namespaceGiven: *f.config.Namespace != "", config: config}, nil
 }
 
 // scope is what a command looks at.
@@ -97,6 +100,10 @@ func (s scope) modify(options *metav1.ListOptions) {
 
 func (a *api) hosts(s scope) source {
 	return source{hostsResource, cache.NewFilteredListWatchFromClient(a.fleet, hostsResource, s.namespace, s.modify), &nfv1.Host{}}
+}
+
+func (a *api) releases(s scope) source {
+	return source{releasesResource, cache.NewFilteredListWatchFromClient(a.fleet, releasesResource, s.namespace, s.modify), &nfv1.Release{}}
 }
 
 func (a *api) rollouts(s scope) source {

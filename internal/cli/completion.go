@@ -55,6 +55,34 @@ func completeRollouts(f *factory) completer {
 	}
 }
 
+// completeFilesAndRollouts offers rollouts, and lets the shell offer files where there is
+// none.
+func completeFilesAndRollouts(f *factory) completer {
+	rollouts := completeRollouts(f)
+	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		names, _ := rollouts(cmd, args, typed)
+		return names, cobra.ShellCompDirectiveDefault
+	}
+}
+
+// completeRolloutThenHost offers rollouts for the first argument and hosts for the second.
+func completeRolloutThenHost(f *factory) completer {
+	rollouts, hosts := completeRollouts(f), completeHosts(f)
+	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		switch len(args) {
+		case 0:
+			return rollouts(cmd, args, typed)
+		case 1:
+			return hosts(cmd, args, typed)
+		default:
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+	}
+}
+
 // complete offers nothing when the API cannot be asked: an error in the middle of a
 // command line that is being typed helps nobody. "kubectl-nixfleet __complete" shows it.
 func complete(f *factory, names func(context.Context, *api) ([]string, error)) completer {

@@ -38,7 +38,7 @@ func newRollout(f *factory) *cobra.Command {
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newRolloutStatus(f))
+	cmd.AddCommand(newRolloutStatus(f), newRolloutPlan(f), newRolloutWhy(f))
 	return cmd
 }
 

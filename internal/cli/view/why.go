@@ -10,9 +10,9 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
+	"github.com/nixfleet/nixfleet/internal/rollout"
 )
 
 // Why says why a host is not up to date, most telling first, each with what to do where
@@ -161,12 +161,6 @@ func waitingReasons(h *nfv1.Host, rollouts []nfv1.Rollout) []string {
 // selects says whether a host is a target of a rollout. A selector that cannot be
 // evaluated selects nothing here; the rollout's own status complains of it.
 func selects(r *nfv1.Rollout, h *nfv1.Host) bool {
-	if slices.Contains(r.Spec.Hosts, nfv1.HostName(h.Name)) {
-		return true
-	}
-	if r.Spec.Selector == nil {
-		return false
-	}
-	selector, err := metav1.LabelSelectorAsSelector(r.Spec.Selector.LabelSelector())
-	return err == nil && selector.Matches(labels.Set(h.Labels))
+	selected, err := rollout.Selects(&r.Spec, h)
+	return err == nil && selected
 }

@@ -153,10 +153,12 @@ func TestAForecastEndsWhereTheRolloutWouldStand(t *testing.T) {
 		phase  nfv1.RolloutPhase
 		reason string
 	}{
-		"release is missing":  {func(s *rollout.Snapshot) { s.Release = nil }, nfv1.RolloutPhaseBlocked, rollout.ReasonReleaseNotFound},
-		"release is not good": {func(s *rollout.Snapshot) { set(&s.Release.Status.Conditions, nfv1.ConditionVerified, metav1.ConditionFalse) }, nfv1.RolloutPhaseBlocked, rollout.ReasonReleaseNotVerified},
-		"paused":              {func(s *rollout.Snapshot) { s.Rollout.Spec.State = nfv1.RolloutStatePaused }, nfv1.RolloutPhasePaused, rollout.ReasonPaused},
-		"no host":             {func(s *rollout.Snapshot) { s.Hosts = nil }, nfv1.RolloutPhaseFailed, rollout.ReasonNoHosts},
+		"release is missing": {func(s *rollout.Snapshot) { s.Release = nil }, nfv1.RolloutPhaseBlocked, rollout.ReasonReleaseNotFound},
+		"release is not good": {func(s *rollout.Snapshot) {
+			set(&s.Release.Status.Conditions, nfv1.ConditionVerified, metav1.ConditionFalse)
+		}, nfv1.RolloutPhaseBlocked, rollout.ReasonReleaseNotVerified},
+		"paused":  {func(s *rollout.Snapshot) { s.Rollout.Spec.State = nfv1.RolloutStatePaused }, nfv1.RolloutPhasePaused, rollout.ReasonPaused},
+		"no host": {func(s *rollout.Snapshot) { s.Hosts = nil }, nfv1.RolloutPhaseFailed, rollout.ReasonNoHosts},
 		"typo in a selector": {func(s *rollout.Snapshot) {
 			s.Rollout.Spec.Strategy.Waves[0].Selector = &nfv1.HostSelector{MatchLabels: map[string]nfv1.LabelValue{"ring": "canray"}}
 		}, nfv1.RolloutPhaseBlocked, rollout.ReasonEmptyWave},
