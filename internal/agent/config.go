@@ -18,6 +18,7 @@ import (
 
 	"sigs.k8s.io/yaml"
 
+	"github.com/nixfleet/nixfleet/internal/health"
 	"github.com/nixfleet/nixfleet/internal/nix"
 )
 
@@ -65,6 +66,10 @@ type Config struct {
 
 	// AllowMissingHostFile accepts systems without /etc/nixfleet/host.json.
 	AllowMissingHostFile bool `json:"allowMissingHostFile,omitempty"`
+
+	// IgnoreFailedUnits are patterns of names of units that may fail, such as
+	// backup-*.service: they neither condemn a system nor make the host unhealthy.
+	IgnoreFailedUnits []string `json:"ignoreFailedUnits,omitempty"`
 
 	// HeartbeatSeconds is how often the Lease is renewed. Default: 60.
 	HeartbeatSeconds int `json:"heartbeatSeconds,omitempty"`
@@ -174,6 +179,10 @@ func (c *Config) validate() error {
 	wrong(len(c.Tags) <= 32, "at most 32 tags, not %d", len(c.Tags))
 	for i, tag := range c.Tags {
 		wrong(tagForm.MatchString(tag) && !slices.Contains(c.Tags[:i], tag), "tag %q must have 1 to 63 printable ASCII characters and stand there once", tag)
+	}
+	wrong(len(c.IgnoreFailedUnits) <= 64, "at most 64 ignoreFailedUnits, not %d", len(c.IgnoreFailedUnits))
+	for _, pattern := range c.IgnoreFailedUnits {
+		wrong(health.ValidUnitPattern(pattern), "ignoreFailedUnits: %q is not a pattern for names of units, such as backup-*.service", pattern)
 	}
 	for _, key := range c.TrustedPublicKeys {
 		// Whatever is in the public cache would be a system for this host.

@@ -23,6 +23,7 @@ var closures = map[string]struct {
 	"unhealthy":        {false, func(b *body) { b.bad[newSystem] = true }},
 	"activation fails": {false, func(b *body) { b.exit[newSystem] = 1 }},
 	"cuts the network": {false, func(b *body) { b.cut[newSystem] = true }},
+	"breaks a unit":    {false, func(b *body) { b.breaks[newSystem], b.exit[newSystem] = true, 4 }},
 	"no boot entry":    {false, func(b *body) { b.bootFails[newSystem] = true }},
 }
 

@@ -40,6 +40,7 @@ func newConfigFlags(set *pflag.FlagSet) *configFlags {
 	list("trusted-public-key", "key whose signature on a system is obeyed", func(c *Config) *[]string { return &c.TrustedPublicKeys })
 	list("substitution-key", "further key that the rest of a closure may be signed with", func(c *Config) *[]string { return &c.SubstitutionKeys })
 	list("tag", "tag of the host, for people", func(c *Config) *[]string { return &c.Tags })
+	list("ignore-failed-unit", "pattern of names of units that may fail, such as backup-*.service", func(c *Config) *[]string { return &c.IgnoreFailedUnits })
 	set.IntVar(&v.HeartbeatSeconds, "heartbeat-seconds", 0, "how often the Lease is renewed")
 	f.apply["heartbeat-seconds"] = func(c *Config) { c.HeartbeatSeconds = v.HeartbeatSeconds }
 	set.BoolVar(&v.AllowMissingHostFile, "allow-missing-host-file", false, "accept systems that do not say whom they were made for")

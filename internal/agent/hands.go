@@ -111,6 +111,6 @@ func newPlanBase(c Config) (attempt.Plan, error) {
 		Root: filepath.Clean(c.Root), StateDir: filepath.Clean(c.StateDir), Profile: nix.NewProfile(c.Root).Link(),
 		Protection: attempt.ProtectionNone, Agent: self,
 		Tools:    attempt.Tools{NixEnv: findTool("nix-env"), NixConfDir: c.NixConfDir},
-		Baseline: attempt.Baseline{Server: c.Server, CA: string(ca)},
+		Baseline: attempt.Baseline{Server: c.Server, CA: string(ca), IgnoreFailedUnits: c.IgnoreFailedUnits},
 	}, nil
 }

@@ -42,10 +42,6 @@ type Machine struct {
 	// Base is what is the same in the plan of every attempt.
 	Base attempt.Plan
 
-	// UnitsChecked says that Prober finds units that newly fail, so that an activation which
-	// says that units failed is left to it.
-	UnitsChecked bool
-
 	// Info describes the machine in its reports.
 	Info nfv1.NodeInfo
 

@@ -10,8 +10,10 @@ import (
 	"io/fs"
 	"time"
 
+	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
 	"github.com/nixfleet/nixfleet/internal/activation"
 	"github.com/nixfleet/nixfleet/internal/attempt"
+	"github.com/nixfleet/nixfleet/internal/health"
 	"github.com/nixfleet/nixfleet/internal/nix"
 )
 
@@ -24,8 +26,8 @@ const (
 )
 
 // makePlan writes down what the open attempt is about to do. Nothing has been changed
-// when it cannot be written.
-func (m *Machine) makePlan(ctx context.Context) error {
+// when it cannot be written. Units are those that were not well before; nil: nobody looked.
+func (m *Machine) makePlan(ctx context.Context, units *health.Baseline) error {
 	o := m.journal.Open
 	p := m.Base
 	p.Number, p.Nonce, p.Revision, p.BootID = o.Number, o.Nonce, o.Revision, o.BootID
@@ -34,12 +36,15 @@ func (m *Machine) makePlan(ctx context.Context) error {
 	p.PreviousProfile = o.PreviousProfile
 	p.ActivationTimeoutSeconds = wholeSeconds(o.Timeout)
 	p.ConfirmTimeoutSeconds = wholeSeconds(m.confirmTimeout())
-	p.HealthBudgetSeconds = wholeSeconds(m.healthBudget(p.Target.Path))
 	p.Baseline.Reachable = o.Reachable
 	if m.host != nil {
 		p.Baseline.HealthChecks = m.host.Spec.HealthChecks
 	}
 	p.Baseline.Healthy = m.passing(ctx, o.Previous)
+	if units != nil {
+		p.Baseline.UnitsChecked, p.Baseline.FailedUnits = true, units.Troubled
+	}
+	p.HealthBudgetSeconds = wholeSeconds(m.healthBudget(p))
 	if p.Protection == attempt.ProtectionTimers {
 		now, err := attempt.Monotonic()
 		if err != nil {
@@ -69,8 +74,8 @@ func (m *Machine) targetSystem() attempt.System {
 }
 
 // healthBudget is how long the checks of a system can take at most; they run side by side.
-func (m *Machine) healthBudget(path nix.StorePath) time.Duration {
-	checks, err := m.checks(path)
+func (m *Machine) healthBudget(p attempt.Plan) time.Duration {
+	checks, err := m.attemptChecks(p, p.Target)
 	if err != nil {
 		return budgetSlack // they fail at once
 	}
@@ -79,6 +84,25 @@ func (m *Machine) healthBudget(path nix.StorePath) time.Duration {
 		longest = max(longest, c.Timeout)
 	}
 	return longest + budgetSlack
+}
+
+// attemptChecks are all checks that a system has to pass in an attempt. They run after an
+// activation only.
+func (m *Machine) attemptChecks(p attempt.Plan, s attempt.System) ([]health.Check, error) {
+	checks, err := m.checks(s.Path)
+	if err == nil && p.Baseline.UnitsChecked {
+		checks = append(checks, health.NewlyFailed(s.String(), health.Baseline{Troubled: p.Baseline.FailedUnits}))
+	}
+	return checks, err
+}
+
+// unitsBefore is which units are not well before anything is changed; nil where nobody
+// will ask.
+func (m *Machine) unitsBefore(ctx context.Context) (*health.Baseline, error) {
+	if m.host != nil && m.host.Spec.Activation.FailedUnits == nfv1.FailedUnitsIgnore {
+		return nil, nil
+	}
+	return m.Prober.Baseline(ctx)
 }
 
 // passing are the names of the checks that what runs now passes: no more can be asked of
@@ -124,7 +148,7 @@ func (m *Machine) openPlan() (attempt.Plan, attempt.Dir, error) {
 		if err := m.number(); err != nil {
 			return attempt.Plan{}, attempt.Dir{}, err
 		}
-		if err := errors.Join(m.save(), m.makePlan(context.Background())); err != nil {
+		if err := errors.Join(m.save(), m.makePlan(context.Background(), nil)); err != nil {
 			return attempt.Plan{}, attempt.Dir{}, err
 		}
 	}

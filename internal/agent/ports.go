@@ -57,6 +57,9 @@ type Activator interface {
 type Prober interface {
 	Once(ctx context.Context, checks []health.Check) []health.Result
 	UntilHealthy(ctx context.Context, checks []health.Check) []health.Result
+
+	// Baseline is which units are not well now; nil where no systemd runs the host.
+	Baseline(ctx context.Context) (*health.Baseline, error)
 }
 
 // Source is what brings a system to the host and says whether it may run here.

@@ -15,6 +15,7 @@ import (
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
 	"github.com/nixfleet/nixfleet/internal/activation"
 	"github.com/nixfleet/nixfleet/internal/attempt"
+	"github.com/nixfleet/nixfleet/internal/health"
 	"github.com/nixfleet/nixfleet/internal/nix"
 )
 
@@ -47,8 +48,7 @@ func (m *Machine) rollBack(ctx context.Context, reason, message string) error {
 	if record.Outcome != attempt.RolledBack {
 		return m.finish(ctx, nfv1.AttemptFailed, nfv1.ReasonRollbackFailed, message+"; going back failed: "+strings.Join(record.Problems, "; "))
 	}
-	checks, err := m.checks(o.Previous)
-	if err == nil {
+	if checks, err := m.previousChecks(); err == nil {
 		m.record(m.Prober.UntilHealthy(ctx, checks))
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -62,6 +62,15 @@ func (m *Machine) rollBack(ctx context.Context, reason, message string) error {
 		outcome = nfv1.AttemptFailed
 	}
 	return m.finish(ctx, outcome, reason, message)
+}
+
+// previousChecks are what the system that ran before is checked by after going back.
+func (m *Machine) previousChecks() ([]health.Check, error) {
+	p, _, err := m.openPlan()
+	if err != nil {
+		return nil, err
+	}
+	return m.attemptChecks(p, p.Previous)
 }
 
 // triggerReason says why somebody else has gone back.

@@ -151,13 +151,20 @@ func newMachine(ctx context.Context, c Config, clk clock.WithTicker, self attemp
 			Name: c.HostName, Platform: c.Platform, TrustedKeys: trusted, InnerKeys: inner,
 			AgentUnit: agentUnit(base), AllowMissingHostFile: c.AllowMissingHostFile, Retry: DefaultRetry(), Log: log,
 		},
-		Prober: &health.Prober{Root: c.Root, Clock: clk},
+		Prober: newProber(c, clk),
 		Clock:  clk, BootID: bootID(), Log: log,
 		Info: nfv1.NodeInfo{
 			AgentVersion: shorten(version.String(), 128), NixVersion: shorten(nixVersion, 128),
 			KernelVersion: kernel(), BootID: bootID(), Tags: c.Tags,
 		},
 	}, nil
+}
+
+func newProber(c Config, clk clock.WithTicker) *health.Prober {
+	return &health.Prober{
+		Root: c.Root, Clock: clk, IgnoreFailed: c.IgnoreFailedUnits,
+		Units: health.NewUnitManager(c.Root), Launchctl: health.NewLaunchctl(c.Root),
+	}
 }
 
 // defaultAgentUnit is the unit that the NixOS module makes.

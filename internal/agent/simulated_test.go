@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -59,6 +60,11 @@ type body struct {
 	replaces    map[nix.StorePath]bool // systems with another agent
 	exit        map[nix.StorePath]int
 	bootFails   map[nix.StorePath]bool
+	breaks      map[nix.StorePath]bool // systems that have a unit fail
+	broken      []string               // units that have failed
+	staysBroken bool                   // whatever is activated
+	policy      nfv1.FailedUnitsPolicy
+	baselineErr error
 	fetchErr    error
 	preflight   error
 	confirmErr  error
@@ -99,7 +105,7 @@ func newBody(t *testing.T) *body {
 	return &body{
 		running: oldSystem, profile: nix.ProfileState{Path: oldSystem, Generation: 1, Newest: 1}, bootDefault: oldSystem,
 		bad: map[nix.StorePath]bool{}, cut: map[nix.StorePath]bool{}, replaces: map[nix.StorePath]bool{},
-		exit: map[nix.StorePath]int{}, bootFails: map[nix.StorePath]bool{}, timers: map[activation.Stage]attempt.Plan{},
+		exit: map[nix.StorePath]int{}, bootFails: map[nix.StorePath]bool{}, breaks: map[nix.StorePath]bool{}, timers: map[activation.Stage]attempt.Plan{},
 		reachable: true, dir: t.TempDir(), faultAt: -1, boot: "boot-1", acted: make(chan struct{}),
 	}
 }
@@ -210,8 +216,12 @@ type switcher struct{ *body }
 func (s switcher) Test(_ context.Context, sys attempt.System, _ time.Duration, _ string) (activation.Result, error) {
 	b := s.body
 	b.act("test "+sys.Path.Name(), func() {
-		if b.exit[sys.Path] == 0 {
+		if code := b.exit[sys.Path]; code == 0 || code == 4 {
 			b.running = sys.Path
+		}
+		b.broken = nil // it has systemd forget them
+		if b.breaks[sys.Path] {
+			b.broken = []string{"web.service"}
 		}
 		if b.onTest != nil {
 			b.onTest()
@@ -224,6 +234,9 @@ func (b *body) TestUnchecked(_ context.Context, sys attempt.System, _ time.Durat
 	b.act("back "+sys.Path.Name(), func() {
 		if b.exit[sys.Path] == 0 {
 			b.running = sys.Path
+			if !b.staysBroken {
+				b.broken = nil
+			}
 		}
 	})
 	return activation.Result{ExitCode: b.exit[sys.Path]}, nil
@@ -307,9 +320,26 @@ func (b *body) Once(ctx context.Context, c []health.Check) []health.Result {
 func (b *body) UntilHealthy(_ context.Context, checks []health.Check) []health.Result {
 	var out []health.Result
 	for _, c := range checks {
+		if c.FailedUnits != nil {
+			failed := b.newlyFailed(c.FailedUnits.Before.Troubled)
+			out = append(out, health.Result{Name: c.Name, Healthy: len(failed) == 0, Message: strings.Join(failed, ", ") + " failed", Units: failed})
+			continue
+		}
 		out = append(out, health.Result{Name: "web", Healthy: !b.bad[b.running], Message: "connection refused by " + c.Name})
 	}
 	return out
+}
+
+func (b *body) Baseline(context.Context) (*health.Baseline, error) {
+	if !b.units {
+		return nil, nil
+	}
+	return &health.Baseline{Troubled: slices.Clone(b.broken)}, b.baselineErr
+}
+
+// newlyFailed are the units that have failed and had not before.
+func (b *body) newlyFailed(before []string) []string {
+	return slices.DeleteFunc(slices.Clone(b.broken), func(name string) bool { return slices.Contains(before, name) })
 }
 
 func (b *body) Save(j Journal) error {
@@ -339,6 +369,7 @@ func (b *body) start(t *testing.T, boot string) *Machine {
 		base.Protection = attempt.ProtectionTimers
 	}
 	host := order1()
+	host.Spec.Activation.FailedUnits = b.policy
 	if b.units { // an agent that is not the right one waits for its end, in real time
 		host.Spec.Activation.ConfirmTimeoutSeconds = 1
 	}

@@ -47,7 +47,7 @@ func (h ladderHost) Running() (attempt.System, error) {
 }
 
 func (h ladderHost) Recovered(context.Context) error {
-	if h.b.cut[h.b.running] || h.b.bad[h.b.running] {
+	if h.b.cut[h.b.running] || h.b.bad[h.b.running] || h.p.Baseline.UnitsChecked && len(h.b.newlyFailed(h.p.Baseline.FailedUnits)) > 0 {
 		return errors.New("it is not what it was")
 	}
 	return nil

@@ -42,7 +42,14 @@ func (m *Machine) activate(ctx context.Context, target nix.StorePath) (bool, err
 // prepare looks whether the system can be activated at all and writes the plan. It ends
 // the attempt if either fails, with nothing changed.
 func (m *Machine) prepare(ctx context.Context) (bool, error) {
-	if err := m.recordBaseline(ctx); err != nil {
+	units, err := m.unitsBefore(ctx)
+	if err == nil {
+		err = m.recordBaseline(ctx)
+	}
+	if ctx.Err() != nil {
+		return true, ctx.Err()
+	}
+	if err != nil {
 		return true, m.finish(ctx, nfv1.AttemptFailed, nfv1.ReasonInternalError, "nothing was changed: "+err.Error())
 	}
 	o := m.journal.Open
@@ -56,7 +63,7 @@ func (m *Machine) prepare(ctx context.Context) (bool, error) {
 	case err != nil:
 		return true, m.finish(ctx, nfv1.AttemptFailed, nfv1.ReasonInternalError, "nothing was changed: "+err.Error())
 	}
-	if err := m.makePlan(ctx); err != nil {
+	if err := m.makePlan(ctx, units); err != nil {
 		return true, m.finish(ctx, nfv1.AttemptFailed, nfv1.ReasonInternalError, "nothing was changed: "+err.Error())
 	}
 	return false, ctx.Err()
@@ -129,7 +136,7 @@ func (m *Machine) activationProblem(a attempt.Activation, err error) (reason, me
 }
 
 func (m *Machine) unitsMayFail() bool {
-	return m.UnitsChecked || m.host != nil && m.host.Spec.Activation.FailedUnits == nfv1.FailedUnitsIgnore
+	return m.plan != nil && m.plan.Baseline.UnitsChecked || m.host != nil && m.host.Spec.Activation.FailedUnits == nfv1.FailedUnitsIgnore
 }
 
 // recordProblem says why a run of switch-to-configuration counts as failed. An unchanged
@@ -158,7 +165,11 @@ func (m *Machine) verify(ctx context.Context, target nix.StorePath) (bool, error
 	if err := m.next(nfv1.HostPhaseVerifying); err != nil {
 		return true, m.rollBack(ctx, nfv1.ReasonInternalError, err.Error())
 	}
-	checks, err := m.checks(target)
+	p, _, err := m.openPlan()
+	if err != nil {
+		return true, m.rollBack(ctx, nfv1.ReasonInternalError, err.Error())
+	}
+	checks, err := m.attemptChecks(p, attempt.System{Path: target, Specialisation: p.Target.Specialisation})
 	if err != nil {
 		return true, m.rollBack(ctx, nfv1.ReasonHealthCheckFailed, "the system's health checks cannot be read: "+err.Error())
 	}

@@ -127,9 +127,16 @@ type Baseline struct {
 	// Healthy are the names of the checks that passed.
 	Healthy []string `json:"healthy,omitempty"`
 
-	// FailedUnits are the units that had failed: switch-to-configuration makes systemd
-	// forget them.
+	// UnitsChecked says that FailedUnits is complete, so that a unit which is not in it
+	// and fails condemns the target. An agent that did not look leaves it out.
+	UnitsChecked bool `json:"unitsChecked,omitempty"`
+
+	// FailedUnits are the units that had failed or were waiting to be restarted:
+	// switch-to-configuration makes systemd forget them.
 	FailedUnits []string `json:"failedUnits,omitempty"`
+
+	// IgnoreFailedUnits are patterns of names of units that may fail at any time.
+	IgnoreFailedUnits []string `json:"ignoreFailedUnits,omitempty"`
 }
 
 // ActivationTimeout is how long the activation may take.

@@ -42,15 +42,16 @@ const (
 // Machine is the machine that this process runs on, or a host in a directory of it, as a
 // plan describes it.
 type Machine struct {
-	plan attempt.Plan
-	os   *activation.NixOS
+	plan  attempt.Plan
+	os    *activation.NixOS
+	units health.UnitManager // nil where systemd does not run the host
 }
 
 var _ Host = (*Machine)(nil)
 
 // NewMachine returns the host of a plan.
 func NewMachine(p attempt.Plan) *Machine {
-	return &Machine{plan: p, os: &activation.NixOS{
+	return &Machine{plan: p, units: health.NewUnitManager(p.Root), os: &activation.NixOS{
 		Root: p.Root, Runner: &activation.DirectRunner{Root: p.Root}, LogDir: filepath.Join(p.StateDir, "logs"),
 	}}
 }
@@ -182,18 +183,46 @@ func (m *Machine) Recovered(ctx context.Context) error {
 	return errors.Join(m.healthy(ctx), m.reachable(ctx))
 }
 
+// healthy waits for the checks that passed before, and for units that were well before. A
+// unit that the new system has broken is not always started again by the old one, which
+// has not changed it: that is done here, once, since a reboot would be the next step.
 func (m *Machine) healthy(ctx context.Context) error {
 	checks, err := m.checks()
 	if err != nil {
 		return err
 	}
+	b := m.plan.Baseline
+	prober := &health.Prober{Root: m.plan.Root, Units: m.units, Launchctl: health.NewLaunchctl(m.plan.Root), IgnoreFailed: b.IgnoreFailedUnits}
+	if b.UnitsChecked && m.units != nil {
+		checks = append(checks, health.NewlyFailed(m.plan.Previous.String(), health.Baseline{Troubled: b.FailedUnits}))
+	}
+	broken, err := unhealthy(prober.UntilHealthy(ctx, checks))
+	if len(broken) > 0 && ctx.Err() == nil {
+		if serr := m.startUnits(ctx, broken); serr != nil {
+			return errors.Join(err, serr)
+		}
+		_, err = unhealthy(prober.UntilHealthy(ctx, checks))
+	}
+	return err
+}
+
+// unhealthy are the units that failed, and everything that is wrong.
+func unhealthy(results []health.Result) ([]string, error) {
+	var units []string
 	var errs []error
-	for _, r := range (&health.Prober{Root: m.plan.Root}).UntilHealthy(ctx, checks) {
+	for _, r := range results {
+		units = append(units, r.Units...)
 		if !r.Healthy {
 			errs = append(errs, fmt.Errorf("health check %s: %s", r.Name, r.Message))
 		}
 	}
-	return errors.Join(errs...)
+	return units, errors.Join(errs...)
+}
+
+// startUnits starts units that have failed. How they get on is for whoever looks next.
+func (m *Machine) startUnits(ctx context.Context, units []string) error {
+	_ = m.systemctl(ctx, append([]string{"reset-failed", "--"}, units...)...) // one was gone: the aim
+	return m.systemctl(ctx, append([]string{"start", "--no-block", "--"}, units...)...)
 }
 
 // checks are those that passed before.

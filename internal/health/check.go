@@ -55,8 +55,9 @@ type Check struct {
 	Systemd *Systemd
 	Launchd *Launchd
 
-	// failed is the settings of the check that NewlyFailed makes.
-	failed *failedUnits
+	// FailedUnits is set in the checks that NewlyFailed and UnitWatch make, and cannot
+	// stand in a file.
+	FailedUnits *FailedUnits
 
 	// LoopbackOnly refuses addresses but those of this machine's loopback.
 	LoopbackOnly bool

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -34,21 +35,69 @@ const (
 	failedUnitsTimeout = settleTime + 4*sampleApart
 )
 
-// failedUnits is the settings of a check for units that fail since an activation.
-type failedUnits struct {
-	target nix.StorePath
-	before Baseline
+// FailedUnits is about units that fail and were well before. See NewlyFailed and UnitWatch.
+type FailedUnits struct {
+	// System is the path of the system whose units count.
+	System string
+
+	// Before is what was not well before.
+	Before Baseline
+
+	watch *UnitWatch // nil: right after an activation
 }
 
-// NewlyFailed is a check that passes if no unit of the target has failed that was well in
-// the baseline. It takes at least ten seconds. Only UntilHealthy runs it: it is about an
-// activation that has just ended, and must not run while one does.
-func NewlyFailed(target nix.StorePath, before Baseline) Check {
+// NewlyFailed is a check that passes if no unit of the system has failed that was well in
+// the baseline. The system is a path in the store, or that of a specialisation below it. It
+// takes at least ten seconds. Only UntilHealthy runs it: it is about an activation that has
+// just ended, and must not run while one does.
+func NewlyFailed(system string, before Baseline) Check {
 	return Check{
 		Name: failedUnitsName, Type: failedUnitsName, Timeout: failedUnitsTimeout,
-		failed: &failedUnits{target: target, before: before},
+		FailedUnits: &FailedUnits{System: system, Before: before},
 	}
 }
+
+// UnitWatch looks for units that fail on a host at rest. It remembers how they were the
+// last time. The zero value has not looked yet.
+type UnitWatch struct {
+	system  string
+	last    []Unit
+	doubted map[string]bool
+}
+
+// Check passes if no unit of the system has failed that was well in the baseline, and none
+// was restarted again and again since the last looks. A try takes no time.
+func (w *UnitWatch) Check(system string, before Baseline) Check {
+	if w.system != system {
+		*w = UnitWatch{system: system}
+	}
+	return Check{
+		Name: failedUnitsName, Type: failedUnitsName, Timeout: maxTry,
+		FailedUnits: &FailedUnits{System: system, Before: before, watch: w},
+	}
+}
+
+// look compares the units with those of the last look.
+func (p *Prober) look(ctx context.Context, f FailedUnits) ([]Unit, error) {
+	if p.Units == nil {
+		return nil, errNoSystemd
+	}
+	now, err := p.sample(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	w := f.watch
+	bad, doubtful := compare(w.last, now.Units, w.doubted)
+	w.last, w.doubted = now.Units, names(append(doubtful, bad...))
+	for _, u := range doubtful {
+		if u.failed() { // at rest it will not come back by itself
+			bad = append(bad, u)
+		}
+	}
+	return bad, nil
+}
+
+var errNoSystemd = errors.New("systemd does not run this host")
 
 // ValidUnitPattern reports whether a pattern for units that may fail can be read.
 func ValidUnitPattern(pattern string) bool {
@@ -56,15 +105,19 @@ func ValidUnitPattern(pattern string) bool {
 	return err == nil && pattern != "" && len(pattern) <= 255
 }
 
-// failedUnits lets the units settle and looks at them until two samples in a row are
-// good, or a unit is in trouble twice.
+// failedUnits runs the check. After an activation it lets the units settle and looks at
+// them until two samples in a row are good, or a unit is in trouble twice.
 func (p *Prober) failedUnits(ctx context.Context, c Check) Result {
-	bad, err := p.findFailed(ctx, *c.failed)
+	find := p.findFailed
+	if c.FailedUnits.watch != nil {
+		find = p.look
+	}
+	bad, err := find(ctx, *c.FailedUnits)
 	switch {
 	case err != nil:
 		return Result{Name: c.Name, Message: shorten(err.Error())}
 	case len(bad) > 0:
-		return Result{Name: c.Name, Message: shorten(describe(bad))}
+		return Result{Name: c.Name, Message: shorten(describe(bad)), Units: slices.Sorted(maps.Keys(names(bad)))}
 	default:
 		return Result{Name: c.Name, Healthy: true}
 	}
@@ -78,9 +131,9 @@ func describe(bad []Unit) string {
 	return strings.Join(names, ", ")
 }
 
-func (p *Prober) findFailed(ctx context.Context, f failedUnits) ([]Unit, error) {
+func (p *Prober) findFailed(ctx context.Context, f FailedUnits) ([]Unit, error) {
 	if p.Units == nil {
-		return nil, errors.New("systemd does not run this host")
+		return nil, errNoSystemd
 	}
 	end := p.clock().Now().Add(failedUnitsTimeout)
 	first, err := p.settle(ctx, f)
@@ -142,7 +195,7 @@ func names(units []Unit) map[string]bool {
 
 // settle waits until nothing is being started or restarted, and returns the sample that
 // shows it, or the last one.
-func (p *Prober) settle(ctx context.Context, f failedUnits) (UnitSnapshot, error) {
+func (p *Prober) settle(ctx context.Context, f FailedUnits) (UnitSnapshot, error) {
 	end := p.clock().Now().Add(settleTime)
 	for {
 		now, err := p.sample(ctx, f)
@@ -178,7 +231,7 @@ func (p *Prober) pause(ctx context.Context, d time.Duration) error {
 const sampleTries = 5
 
 // sample is how the units are that count.
-func (p *Prober) sample(ctx context.Context, f failedUnits) (UnitSnapshot, error) {
+func (p *Prober) sample(ctx context.Context, f FailedUnits) (UnitSnapshot, error) {
 	now, err := p.Units.Snapshot(ctx)
 	for try := 1; err != nil && try < sampleTries; try++ {
 		if perr := p.pause(ctx, settleLook); perr != nil {
@@ -206,9 +259,9 @@ func (p *Prober) sample(ctx context.Context, f failedUnits) (UnitSnapshot, error
 // personal are units that belong to whoever is logged in.
 var personal = []string{"user@", "user-runtime-dir@", "session-"}
 
-// counts reports whether the target answers for a unit.
-func (p *Prober) counts(u Unit, f failedUnits) (bool, error) {
-	if u.Transient || slices.Contains(f.before.Troubled, u.Name) {
+// counts reports whether the system answers for a unit.
+func (p *Prober) counts(u Unit, f FailedUnits) (bool, error) {
+	if u.Transient || slices.Contains(f.Before.Troubled, u.Name) {
 		return false, nil
 	}
 	for _, prefix := range personal {
@@ -221,18 +274,18 @@ func (p *Prober) counts(u Unit, f failedUnits) (bool, error) {
 			return false, err
 		}
 	}
-	return p.inTarget(f.target, u.Name)
+	return p.inSystem(f.System, u.Name)
 }
 
-// inTarget reports whether the system has a file for the unit, or for its template. A
+// inSystem reports whether the system has a file for the unit, or for its template. A
 // unit that is masked is a link out of the store, and has none.
-func (p *Prober) inTarget(target nix.StorePath, name string) (bool, error) {
+func (p *Prober) inSystem(system, name string) (bool, error) {
 	files := []string{name}
 	if at, dot := strings.IndexByte(name, '@'), strings.LastIndexByte(name, '.'); at > 0 && dot > at {
 		files = append(files, name[:at+1]+name[dot:])
 	}
 	for _, file := range files {
-		_, err := nix.ResolveInStore(p.Root, target.String()+"/etc/systemd/system/"+file)
+		_, err := nix.ResolveInStore(p.Root, system+"/etc/systemd/system/"+file)
 		switch {
 		case err == nil:
 			return true, nil

@@ -31,6 +31,9 @@ type Result struct {
 
 	// Message is why it is not healthy, at most 256 bytes.
 	Message string
+
+	// Units are the units that newly failed, sorted, if this is the check for them.
+	Units []string
 }
 
 // Prober runs health checks on the host whose file system begins at Root.
@@ -82,7 +85,7 @@ func (p *Prober) clock() clock.WithTicker {
 }
 
 func (p *Prober) untilHealthy(ctx context.Context, c Check) Result {
-	if c.failed != nil {
+	if c.FailedUnits != nil && c.FailedUnits.watch == nil {
 		return p.failedUnits(ctx, c)
 	}
 	clk := p.clock()
@@ -127,6 +130,11 @@ func (c Check) known() bool {
 }
 
 func (p *Prober) try(ctx context.Context, c Check, timeout time.Duration) Result {
+	if c.FailedUnits != nil && c.FailedUnits.watch != nil {
+		ctx, cancel := context.WithTimeout(ctx, maxTry)
+		defer cancel()
+		return p.failedUnits(ctx, c)
+	}
 	if err := p.probe(ctx, c, min(timeout, maxTry)); err != nil {
 		return Result{Name: c.Name, Message: shorten(err.Error())}
 	}

@@ -128,7 +128,7 @@ func TestSystemdUnits(t *testing.T) {
 	}
 	root := systemRoot(t, "nixfleet-x-fails.service", "nixfleet-x-runs.service", "nixfleet-x-loops.service")
 	p.Root = root
-	got := p.UntilHealthy(t.Context(), []Check{NewlyFailed(target, *before)})[0]
+	got := p.UntilHealthy(t.Context(), []Check{NewlyFailed(target.String(), *before)})[0]
 	for _, part := range []string{"nixfleet-x-fails.service failed (exit-code)", "nixfleet-x-loops.service is activating (auto-restart) and was restarted"} {
 		if !strings.Contains(got.Message, part) {
 			t.Errorf("got %q, want %q in it", got.Message, part)
@@ -148,7 +148,7 @@ func TestSystemdUnits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := p.UntilHealthy(t.Context(), []Check{NewlyFailed(target, *after)})[0]; !got.Healthy {
+	if got := p.UntilHealthy(t.Context(), []Check{NewlyFailed(target.String(), *after)})[0]; !got.Healthy {
 		t.Errorf("what had failed before counts: %+v", got)
 	}
 }

@@ -183,7 +183,7 @@ func TestNewlyFailed(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				begin := time.Now()
 				p := &Prober{Root: root, Units: &manager{begin: begin, at: tc.at, away: tc.away}, IgnoreFailed: []string{"backup-*.service"}}
-				got := p.UntilHealthy(t.Context(), []Check{NewlyFailed(target, Baseline{Troubled: tc.before})})[0]
+				got := p.UntilHealthy(t.Context(), []Check{NewlyFailed(target.String(), Baseline{Troubled: tc.before})})[0]
 				if got.Healthy != (tc.want == "") || !strings.Contains(got.Message, tc.want) {
 					t.Errorf("got %+v, want %q", got, tc.want)
 				}
@@ -207,7 +207,7 @@ func TestNewlyFailedEnds(t *testing.T) {
 			turn++ // one, then the other, never twice the same
 			return UnitSnapshot{Units: []Unit{restarting([]string{"a.service", "b.service"}[turn%2], 0)}, Jobs: 1}
 		}}}
-		check := NewlyFailed(target, Baseline{})
+		check := NewlyFailed(target.String(), Baseline{})
 		got := p.UntilHealthy(t.Context(), []Check{check})[0]
 		if took := time.Since(begin); got.Healthy || took > check.Timeout {
 			t.Errorf("got %+v after %s, want a verdict within %s", got, took, check.Timeout)
@@ -220,7 +220,7 @@ func TestNewlyFailedStops(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		p := &Prober{Root: "/", Units: &manager{at: always()}}
-		if got := p.UntilHealthy(ctx, []Check{NewlyFailed(target, Baseline{})})[0]; got.Healthy {
+		if got := p.UntilHealthy(ctx, []Check{NewlyFailed(target.String(), Baseline{})})[0]; got.Healthy {
 			t.Errorf("got %+v", got)
 		}
 	})
