@@ -17,6 +17,7 @@ import (
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
 	"github.com/nixfleet/nixfleet/internal/durable"
+	"github.com/nixfleet/nixfleet/internal/health"
 	"github.com/nixfleet/nixfleet/internal/nix"
 )
 
@@ -49,6 +50,10 @@ type Journal struct {
 
 	// Good is the system of the last attempt that succeeded.
 	Good nix.StorePath `json:"good,omitempty"`
+
+	// Units is which units were not well when Good was committed; nil if nobody looked.
+	// One that fails later was not expected to.
+	Units *health.Baseline `json:"units,omitempty"`
 
 	// Host is what is needed of the Host object that was acted on last, so that an
 	// attempt can be brought to its end without the control plane.

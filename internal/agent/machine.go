@@ -53,6 +53,7 @@ type Machine struct {
 	host     *nfv1.Host
 	fetch    atomic.Pointer[nfv1.FetchProgress]
 	results  []nfv1.HealthCheckResult
+	units    health.UnitWatch
 	problem  string
 	retrying string
 	reported nfv1.HostStatus
@@ -72,7 +73,7 @@ func (m *Machine) save() error { return m.Store.Save(m.journal) }
 func (m *Machine) begin(h *nfv1.Host) error {
 	d, before := h.Spec.Desired, m.journal
 	if m.journal.HostUID != h.UID {
-		m.journal = Journal{HostUID: h.UID, Good: m.journal.Good, Attempts: m.journal.Attempts}
+		m.journal = Journal{HostUID: h.UID, Good: m.journal.Good, Units: m.journal.Units, Attempts: m.journal.Attempts}
 	}
 	m.journal.ObservedRevision = d.Revision
 	m.journal.Host = remembered(h)
@@ -172,6 +173,9 @@ func (m *Machine) alreadyThere(ctx context.Context, target nix.StorePath) (bool,
 	if profile, _, err := m.Profile.Current(ctx); err != nil || profile != target {
 		return false, nil //nolint:nilerr // a profile that cannot be read is not this system; the commit sets it
 	}
+	if m.journal.Good != target {
+		m.noteUnits(ctx, nil)
+	}
 	return true, m.finish(ctx, nfv1.AttemptSucceeded, nfv1.ReasonAlreadyRunning, "the system was running already")
 }
 
@@ -182,7 +186,7 @@ func (m *Machine) runsHealthy(ctx context.Context, target nix.StorePath) bool {
 	if err != nil || running != target || specialisation != "" {
 		return false
 	}
-	checks, err := m.checks(target)
+	checks, err := m.restChecks(target)
 	if err != nil {
 		return false // the ordinary way says what is wrong with the checks
 	}
@@ -245,15 +249,3 @@ func (m *Machine) fetchFailed(ctx context.Context, err error) error {
 
 // id names the attempt in the names of units and logs.
 func (m *Machine) id() string { return strconv.FormatInt(m.journal.Open.Number, 10) }
-
-// checks are those of the system and those of the Host.
-func (m *Machine) checks(path nix.StorePath) ([]health.Check, error) {
-	checks, err := m.Source.Checks(path)
-	if err != nil {
-		return nil, err
-	}
-	if m.host != nil {
-		checks = append(checks, health.FromSpec(m.host.Spec.HealthChecks)...)
-	}
-	return checks, nil
-}

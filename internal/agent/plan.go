@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"time"
 
-	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
 	"github.com/nixfleet/nixfleet/internal/activation"
 	"github.com/nixfleet/nixfleet/internal/attempt"
 	"github.com/nixfleet/nixfleet/internal/health"
@@ -71,57 +70,6 @@ func (m *Machine) targetSystem() attempt.System {
 		s.Specialisation = o.PreviousSpecialisation
 	}
 	return s
-}
-
-// healthBudget is how long the checks of a system can take at most; they run side by side.
-func (m *Machine) healthBudget(p attempt.Plan) time.Duration {
-	checks, err := m.attemptChecks(p, p.Target)
-	if err != nil {
-		return budgetSlack // they fail at once
-	}
-	longest := time.Duration(0)
-	for _, c := range checks {
-		longest = max(longest, c.Timeout)
-	}
-	return longest + budgetSlack
-}
-
-// attemptChecks are all checks that a system has to pass in an attempt. They run after an
-// activation only.
-func (m *Machine) attemptChecks(p attempt.Plan, s attempt.System) ([]health.Check, error) {
-	checks, err := m.checks(s.Path)
-	if err == nil && p.Baseline.UnitsChecked {
-		checks = append(checks, health.NewlyFailed(s.String(), health.Baseline{Troubled: p.Baseline.FailedUnits}))
-	}
-	return checks, err
-}
-
-// unitsBefore is which units are not well before anything is changed; nil where nobody
-// will ask.
-func (m *Machine) unitsBefore(ctx context.Context) (*health.Baseline, error) {
-	if m.host != nil && m.host.Spec.Activation.FailedUnits == nfv1.FailedUnitsIgnore {
-		return nil, nil
-	}
-	return m.Prober.Baseline(ctx)
-}
-
-// passing are the names of the checks that what runs now passes: no more can be asked of
-// it after a roll-back.
-func (m *Machine) passing(ctx context.Context, path nix.StorePath) []string {
-	if path == "" {
-		return nil
-	}
-	checks, err := m.checks(path)
-	if err != nil {
-		return nil
-	}
-	var names []string
-	for _, r := range m.Prober.Once(ctx, checks) {
-		if r.Healthy {
-			names = append(names, r.Name)
-		}
-	}
-	return names
 }
 
 // keepTools keeps what a roll-back runs from garbage collection until the attempt is over.

@@ -62,7 +62,10 @@ type body struct {
 	bootFails   map[nix.StorePath]bool
 	breaks      map[nix.StorePath]bool // systems that have a unit fail
 	broken      []string               // units that have failed
-	staysBroken bool                   // whatever is activated
+	breaksToo   string                 // another unit that they have fail
+	onConfirm   func()
+	probes      int  // health checks that have run
+	staysBroken bool // whatever is activated
 	policy      nfv1.FailedUnitsPolicy
 	baselineErr error
 	fetchErr    error
@@ -222,6 +225,9 @@ func (s switcher) Test(_ context.Context, sys attempt.System, _ time.Duration, _
 		b.broken = nil // it has systemd forget them
 		if b.breaks[sys.Path] {
 			b.broken = []string{"web.service"}
+			if b.breaksToo != "" {
+				b.broken = append(b.broken, b.breaksToo)
+			}
 		}
 		if b.onTest != nil {
 			b.onTest()
@@ -310,6 +316,9 @@ func (b *body) Confirm(context.Context, nfv1.HostStatus) error {
 	if b.cut[b.running] {
 		return context.DeadlineExceeded
 	}
+	if b.onConfirm != nil {
+		b.onConfirm()
+	}
 	return b.confirmErr
 }
 func (b *body) Event(_, reason, _ string) { b.events = append(b.events, reason) }
@@ -320,6 +329,7 @@ func (b *body) Once(ctx context.Context, c []health.Check) []health.Result {
 func (b *body) UntilHealthy(_ context.Context, checks []health.Check) []health.Result {
 	var out []health.Result
 	for _, c := range checks {
+		b.probes++
 		if c.FailedUnits != nil {
 			failed := b.newlyFailed(c.FailedUnits.Before.Troubled)
 			out = append(out, health.Result{Name: c.Name, Healthy: len(failed) == 0, Message: strings.Join(failed, ", ") + " failed", Units: failed})

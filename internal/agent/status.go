@@ -258,7 +258,7 @@ func (m *Machine) look(ctx context.Context) bool {
 	if err != nil || running == "" {
 		return false
 	}
-	checks, err := m.checks(running)
+	checks, err := m.restChecks(running)
 	if err != nil {
 		m.record([]health.Result{{Name: "health-checks", Message: err.Error()}})
 	} else {

@@ -281,6 +281,7 @@ func (m *Machine) commit(ctx context.Context, target nix.StorePath) error {
 		}
 		return m.rollBack(ctx, nfv1.ReasonCommitFailed, message)
 	}
+	m.noteUnits(ctx, &p.Baseline)
 	message := "the system runs and is committed"
 	if label := m.Source.Label(target); label != "" {
 		message = fmt.Sprintf("system %s runs and is committed", label)

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
 	"github.com/nixfleet/nixfleet/internal/attempt"
@@ -88,5 +90,70 @@ func TestUnitsAfterGoingBack(t *testing.T) {
 	}
 	if !strings.Contains(b.last.Attempt.Message, "after going back, 1 of 2 health checks failed") {
 		t.Errorf("it says %q", b.last.Attempt.Message)
+	}
+}
+
+// TestUnitsAtRest are looked at while nothing is asked. What failed when the system was
+// committed is known; what changes is reported, once.
+func TestUnitsAtRest(t *testing.T) {
+	b := newBody(t)
+	b.units, b.broken = true, []string{"backup.service"}
+	b.breaks[newSystem], b.breaksToo = true, "backup.service"
+	b.exit[newSystem] = 4
+	b.broken = append(b.broken, "web.service")
+	b.live(t, "boot-1")
+	b.wantEnd(t, nfv1.AttemptSucceeded, nfv1.ReasonCompleted)
+
+	m := b.start(t, "boot-1") // the journal keeps it
+	m.report(false)
+	for _, look := range []struct {
+		broken  []string
+		reports int
+		healthy metav1.ConditionStatus
+		message string
+	}{
+		{[]string{"backup.service", "web.service"}, 1, metav1.ConditionTrue, ""},
+		{[]string{"backup.service", "web.service"}, 0, metav1.ConditionTrue, ""},
+		{[]string{"backup.service", "db.service"}, 1, metav1.ConditionFalse, "db.service failed"},
+		{[]string{"backup.service", "db.service"}, 0, metav1.ConditionFalse, "db.service failed"},
+		{nil, 1, metav1.ConditionTrue, ""},
+		{[]string{"web.service"}, 0, metav1.ConditionTrue, ""},
+	} {
+		b.broken = look.broken
+		before := b.reports
+		m.rest(t.Context())
+		c := meta.FindStatusCondition(b.last.Conditions, nfv1.ConditionHealthy)
+		if b.reports-before != look.reports || c.Status != look.healthy || !strings.Contains(c.Message, look.message) {
+			t.Errorf("%v: %d reports, %+v", look.broken, b.reports-before, c)
+		}
+	}
+}
+
+// TestUnitsThatFailWhileASystemIsProvedAreSeen: the baseline at rest is what had failed
+// before the activation, not what has failed by the end of it.
+func TestUnitsThatFailWhileASystemIsProvedAreSeen(t *testing.T) {
+	b := newBody(t)
+	b.units = true
+	b.onConfirm = func() { b.broken = []string{"late.service"} }
+	b.live(t, "boot-1")
+	b.wantEnd(t, nfv1.AttemptSucceeded, nfv1.ReasonCompleted)
+	m := b.start(t, "boot-1")
+	m.rest(t.Context())
+	if c := meta.FindStatusCondition(b.last.Conditions, nfv1.ConditionHealthy); c.Status != metav1.ConditionFalse {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestNothingIsLookedAtDuringAnAttempt keeps health checks from what is half changed.
+func TestNothingIsLookedAtDuringAnAttempt(t *testing.T) {
+	b := newBody(t)
+	m := b.start(t, "boot-1")
+	if err := m.begin(m.host); err != nil {
+		t.Fatal(err)
+	}
+	b.probes = 0
+	m.rest(t.Context())
+	if b.probes > 0 || b.reports > 0 {
+		t.Errorf("%d looks, %d reports", b.probes, b.reports)
 	}
 }
