@@ -31,6 +31,7 @@ type Agent struct {
 // newAgent puts an agent together. The machine's Reporter is set here.
 func newAgent(m *Machine, c *Client, clk clock.WithTicker, heartbeat time.Duration, log *slog.Logger) *Agent {
 	r := newReports(c, clk, log)
+	r.fetch = m.fetch.Load
 	m.Reporter = r
 	return &Agent{machine: m, client: c, reports: r, clock: clk, heartbeat: heartbeat, log: log, hosts: make(chan *nfv1.Host, 1)}
 }

@@ -58,8 +58,9 @@ type Machine struct {
 	retrying string
 	reported nfv1.HostStatus
 
-	mu          sync.Mutex
-	cancelFetch context.CancelFunc
+	mu           sync.Mutex
+	cancelFetch  context.CancelFunc
+	progressTold time.Time
 }
 
 // errGivenUp ends a fetch for which a newer order came.
@@ -200,6 +201,7 @@ func (m *Machine) fetchSystem(ctx context.Context, target nix.StorePath, caches 
 	fctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	m.setCancelFetch(func() { cancel(errGivenUp) })
+	m.fetch.Store(nil)
 	err := m.Source.Fetch(fctx, target, caches, FetchNotes{Progress: m.progress, Retry: m.noteRetry})
 	m.setCancelFetch(nil)
 	if cause := context.Cause(fctx); cause != nil {
@@ -223,7 +225,20 @@ func (m *Machine) giveUp() {
 	}
 }
 
+// progressEvery is how often the log tells how a long fetch goes.
+const progressEvery = 30 * time.Second
+
+// progress keeps how a fetch goes, for the next report. It is none by itself.
 func (m *Machine) progress(p nix.FetchProgress) {
+	m.mu.Lock()
+	tell := m.Clock.Since(m.progressTold) >= progressEvery
+	if tell {
+		m.progressTold = m.Clock.Now()
+	}
+	m.mu.Unlock()
+	if tell && p.BytesTotal > 0 {
+		m.Log.Info("Fetching", "pathsDone", p.PathsDone, "pathsTotal", p.PathsTotal, "bytesDone", p.BytesDone, "bytesTotal", p.BytesTotal)
+	}
 	m.fetch.Store(&nfv1.FetchProgress{PathsDone: p.PathsDone, PathsTotal: p.PathsTotal, BytesDone: p.BytesDone, BytesTotal: p.BytesTotal})
 }
 

@@ -27,6 +27,7 @@ const quick = 2 * time.Second
 type reports struct {
 	client *Client
 	clock  clock.WithTicker
+	fetch  func() *nfv1.FetchProgress // how the fetch that is under way goes; nil if none is
 	log    *slog.Logger
 
 	mu         sync.Mutex
@@ -48,6 +49,7 @@ type queuedEvent struct{ kind, reason, note string }
 
 func newReports(c *Client, clk clock.WithTicker, log *slog.Logger) *reports {
 	return &reports{
+		fetch:  func() *nfv1.FetchProgress { return nil },
 		client: c, clock: clk, log: log,
 		changed: make(chan struct{}, 1), events: make(chan queuedEvent, 32), known: make(chan struct{}),
 	}
@@ -210,6 +212,9 @@ func (r *reports) send(ctx context.Context, host *nfv1.Host, s *nfv1.HostStatus)
 }
 
 func (r *reports) deliver(ctx context.Context, host *nfv1.Host, s *nfv1.HostStatus) bool {
+	if f := r.fetch(); f != nil && s.Phase == nfv1.HostPhaseFetching {
+		s.Fetch = f // it has gone on since the report was made
+	}
 	err := r.client.PatchStatus(ctx, host, *s)
 	var refused *StatusError
 	switch {

@@ -235,7 +235,8 @@ func (m *Machine) dropOpen() {
 	if m.journal.Open == nil || m.journal.Open.Step != nfv1.HostPhaseFetching {
 		return
 	}
-	m.journal.Open = nil
+	m.journal.Open, m.retrying = nil, ""
+	m.fetch.Store(nil)
 	if err := m.save(); err != nil {
 		m.Log.Error("Keep that nothing is asked any more", "error", err)
 	}

@@ -13,7 +13,6 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"k8s.io/apimachinery/pkg/util/wait"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
@@ -151,29 +150,15 @@ func (s *StoreSource) space(ctx context.Context, path nix.StorePath, caches []st
 	if err != nil {
 		return err
 	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(s.Store.Physical(nix.StoreDir), &st); err != nil {
-		return fmt.Errorf("look at the disk of the store: %w", err)
+	have, err := diskOf(s.Store.Physical(nix.StoreDir))
+	if err != nil {
+		return err
 	}
-	free, total := st.Bavail*uint64(st.Bsize), st.Blocks*uint64(st.Bsize) //nolint:gosec // a block size is positive; its type differs by platform
-	const mostReserved = 2 << 30
-	wanted := need.NarBytes*11/10 + need.LargestNar + min(total/20, mostReserved)
-	if wanted > free {
-		return &Refusal{Reason: nfv1.ReasonDiskPressure, Err: fmt.Errorf("the system needs %d MiB with its reserve, and %d MiB are free", wanted>>20, free>>20)}
-	}
-	// File systems that make inodes as they need them say that they have none.
-	if files := need.NarBytes/bytesPerFile + reservedFiles; st.Files > 0 && files > st.Ffree {
-		return &Refusal{Reason: nfv1.ReasonDiskPressure, Err: fmt.Errorf("the system needs about %d inodes with its reserve, and %d are free", files, st.Ffree)}
+	if err := have.fits(need); err != nil {
+		return &Refusal{Reason: nfv1.ReasonDiskPressure, Err: err}
 	}
 	return nil
 }
-
-const (
-	// bytesPerFile is less than the average in a store of NixOS.
-	bytesPerFile = 16 << 10
-
-	reservedFiles = 1000
-)
 
 // judge says whether the system, as it lies in the store, may run on this host.
 func (s *StoreSource) judge(ctx context.Context, path nix.StorePath, caches []string) error {
