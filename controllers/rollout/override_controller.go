@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
+	"github.com/nixfleet/nixfleet/internal/metrics"
 	"github.com/nixfleet/nixfleet/internal/rollout"
 	"github.com/nixfleet/nixfleet/internal/ssa"
 )
@@ -46,6 +47,9 @@ type OverrideReconciler struct {
 
 	// Recorder records events about Hosts.
 	Recorder events.EventRecorder
+
+	// Metrics counts what is done; nil counts nothing.
+	Metrics *metrics.Recorder
 }
 
 // Reconcile carries the override of one host out, if it was not yet.
@@ -84,6 +88,7 @@ func (r *OverrideReconciler) rollouts(ctx context.Context, namespace string) ([]
 
 func (r *OverrideReconciler) carryOut(ctx context.Context, host *nfv1.Host, a *rollout.Assignment) (ctrl.Result, error) {
 	err := ssa.SpecField(ctx, r.Client, nfv1.FieldOwnerRollout, host.DeepCopy(), ssa.SameVersion, "desired", &a.Desired)
+	r.Metrics.Wrote(host, err)
 	switch {
 	case apierrors.IsNotFound(err):
 		return ctrl.Result{}, nil
@@ -92,6 +97,7 @@ func (r *OverrideReconciler) carryOut(ctx context.Context, host *nfv1.Host, a *r
 	case err != nil:
 		return ctrl.Result{}, fmt.Errorf("carry out override %s: %w", a.Desired.OverrideID, err)
 	}
+	r.Metrics.Assigned(a.Desired.Intent)
 	what := "the assignment is dropped"
 	if a.Desired.StorePath != "" {
 		what = fmt.Sprintf("%s counts as what the host is meant to run", a.Desired.StorePath)
@@ -102,10 +108,10 @@ func (r *OverrideReconciler) carryOut(ctx context.Context, host *nfv1.Host, a *r
 }
 
 // setupOverrides adds the controller to a manager.
-func setupOverrides(mgr ctrl.Manager) error {
+func setupOverrides(mgr ctrl.Manager, o Options) error {
 	r := &OverrideReconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Clock: clock.RealClock{},
-		Recorder: mgr.GetEventRecorder(nfv1.FieldOwnerRollout),
+		Recorder: mgr.GetEventRecorder(nfv1.FieldOwnerRollout), Metrics: o.Metrics,
 	}
 	pending := predicate.NewPredicateFuncs(func(o client.Object) bool { return rollout.OverridePending(o.(*nfv1.Host)) })
 	return ctrl.NewControllerManagedBy(mgr).

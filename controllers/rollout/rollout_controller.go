@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
+	"github.com/nixfleet/nixfleet/internal/metrics"
 	"github.com/nixfleet/nixfleet/internal/rollout"
 )
 
@@ -32,6 +33,9 @@ type Reconciler struct {
 
 	// Recorder records events about Rollouts and Hosts.
 	Recorder events.EventRecorder
+
+	// Metrics counts what is done; nil counts nothing.
+	Metrics *metrics.Recorder
 
 	// OfflineWindow is how long the Lease of a host may stand still before the host
 	// counts as offline.
@@ -51,7 +55,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("gather what rollout %s rests on: %w", req, err)
 	}
-	decision := rollout.Plan(snapshot, r.Clock.Now())
+	began := r.Clock.Now()
+	decision := rollout.Plan(snapshot, began)
+	r.Metrics.Planned(r.Clock.Since(began))
 	r.log(ctx, &ro, decision)
 	err = r.apply(ctx, &ro, snapshot, decision)
 	switch {

@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
+	"github.com/nixfleet/nixfleet/internal/metrics"
 )
 
 // Options are the settings of the controller.
@@ -34,6 +35,9 @@ type Options struct {
 
 	// Writers is how many hosts are written at once. Default: 16.
 	Writers int
+
+	// Metrics counts what the controllers do. Default: nothing is counted.
+	Metrics *metrics.Recorder
 }
 
 // coalesce is how long a report of a host waits for others: one plan answers them all.
@@ -48,11 +52,12 @@ func SetupWithManager(mgr ctrl.Manager, o Options) error {
 		Recorder:      mgr.GetEventRecorder(nfv1.FieldOwnerRollout),
 		OfflineWindow: o.OfflineWindow,
 		Writers:       o.Writers,
+		Metrics:       o.Metrics,
 	}
 	if r.Writers == 0 {
 		r.Writers = defaultWriters
 	}
-	if err := setupOverrides(mgr); err != nil {
+	if err := setupOverrides(mgr, o); err != nil {
 		return err
 	}
 	return ctrl.NewControllerManagedBy(mgr).

@@ -26,7 +26,7 @@ type Gateway struct {
 	filter   filter
 	hub      *hub
 	upstream *upstream
-	metrics  *metrics
+	metrics  *measures
 	certs    *certwatcher.CertWatcher
 
 	// refusals keeps a host that is refused again and again from filling the log.

@@ -20,7 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
@@ -28,6 +28,7 @@ import (
 	"github.com/nixfleet/nixfleet/controllers/release"
 	"github.com/nixfleet/nixfleet/controllers/rollout"
 	"github.com/nixfleet/nixfleet/internal/gateway"
+	"github.com/nixfleet/nixfleet/internal/metrics"
 )
 
 // leaderElectionID names the Lease by which the leader is elected.
@@ -114,17 +115,35 @@ func addControllers(mgr ctrl.Manager, o Options) error {
 	if err := release.SetupWithManager(mgr, release.Options{Concurrency: o.Concurrency}); err != nil {
 		return fmt.Errorf("add the release controller: %w", err)
 	}
-	if err := rollout.SetupWithManager(mgr, rollout.Options{OfflineWindow: o.HostOfflineAfter, Concurrency: o.Concurrency}); err != nil {
+	counted, err := addMetrics(mgr)
+	if err != nil {
+		return err
+	}
+	err = rollout.SetupWithManager(mgr, rollout.Options{OfflineWindow: o.HostOfflineAfter, Concurrency: o.Concurrency, Metrics: counted})
+	if err != nil {
 		return fmt.Errorf("add the rollout controller: %w", err)
 	}
 	return nil
+}
+
+// addMetrics lets the manager count its fleet while it leads, and returns what the rollout
+// controller counts with.
+func addMetrics(mgr ctrl.Manager) (*metrics.Recorder, error) {
+	fleet, err := metrics.NewFleet(ctrlmetrics.Registry, mgr.GetCache(), mgr.GetLogger().WithName("metrics"))
+	if err != nil {
+		return nil, err
+	}
+	if err := mgr.Add(fleet); err != nil {
+		return nil, fmt.Errorf("add the metrics of the fleet: %w", err)
+	}
+	return metrics.NewRecorder(ctrlmetrics.Registry)
 }
 
 func addGateway(mgr ctrl.Manager, cfg *rest.Config, o Options) error {
 	g, err := gateway.New(gateway.Options{
 		Config: cfg, Cache: mgr.GetCache(), CertDir: o.GatewayCertDir,
 		BindAddress: o.GatewayBindAddress, Listener: o.GatewayListener,
-		Registry: metrics.Registry, Log: mgr.GetLogger().WithName("gateway"),
+		Registry: ctrlmetrics.Registry, Log: mgr.GetLogger().WithName("gateway"),
 	})
 	if err != nil {
 		return fmt.Errorf("%w (--%s)", err, flagGatewayCertDir)

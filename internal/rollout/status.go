@@ -42,6 +42,7 @@ func (p *planner) decide() Decision {
 		Assignments:  p.assignments,
 		UseRelease:   p.useRelease,
 		HoldDeletion: !p.status.Phase.Finished(),
+		Failed:       p.failed(),
 		Notes:        p.notes,
 	}
 	if !p.recheck.IsZero() {
@@ -135,18 +136,28 @@ func (p *planner) refreshFailures() {
 	for _, f := range p.status.Failures {
 		known[f.Wave+"/"+string(f.Host)] = true
 	}
-	for _, v := range p.views {
+	for _, f := range p.failed() {
 		if len(p.status.Failures) >= maxFailures {
 			return
 		}
-		if v.failReason == "" || v.retry || known[v.wave+"/"+v.host.Name] {
-			continue
+		if !known[f.Wave+"/"+string(f.Host)] {
+			p.status.Failures = append(p.status.Failures, f)
 		}
-		p.status.Failures = append(p.status.Failures, nfv1.HostFailure{
-			Host: nfv1.HostName(v.host.Name), Wave: v.wave,
-			Reason: v.failReason, Message: truncate(v.failMessage, maxHostMessage),
-		})
 	}
+}
+
+// failed are the hosts whose assignment failed, but for those that are to be tried again.
+func (p *planner) failed() []nfv1.HostFailure {
+	var out []nfv1.HostFailure
+	for _, v := range p.views {
+		if v.failReason != "" && !v.retry {
+			out = append(out, nfv1.HostFailure{
+				Host: nfv1.HostName(v.host.Name), Wave: v.wave,
+				Reason: v.failReason, Message: truncate(v.failMessage, maxHostMessage),
+			})
+		}
+	}
+	return out
 }
 
 // hostCounts counts the targets of the rollout.

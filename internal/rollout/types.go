@@ -59,6 +59,10 @@ type Decision struct {
 	// RecheckAfter is when to look again if nothing changes; 0 means never.
 	RecheckAfter time.Duration
 
+	// Failed are all hosts whose assignment failed and that are not to be tried again. The
+	// status has the first ones alone.
+	Failed []nfv1.HostFailure
+
 	// Notes say what is held and why, the most important first. The first one is also
 	// the message of the status.
 	Notes []Note
