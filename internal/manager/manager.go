@@ -5,6 +5,7 @@ package manager
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -21,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
@@ -93,12 +95,22 @@ func managerOptions(scheme *runtime.Scheme, o Options) ctrl.Options {
 		LeaderElectionID:              leaderElectionID,
 		LeaderElectionNamespace:       o.LeaderElectionNamespace,
 		LeaderElectionReleaseOnCancel: true, // The programs end when the manager does.
-		Metrics:                       metricsserver.Options{BindAddress: addressOrOff(o.MetricsBindAddress)},
+		Metrics:                       metricsOptions(o),
 		HealthProbeBindAddress:        addressOrOff(o.HealthProbeBindAddress),
 		// Names are unique within a manager; a process may have several, one after the
 		// other, when it embeds them.
 		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
 	}
+}
+
+func metricsOptions(o Options) metricsserver.Options {
+	out := metricsserver.Options{BindAddress: addressOrOff(o.MetricsBindAddress)}
+	if o.MetricsSecure {
+		out.SecureServing, out.CertDir = true, o.MetricsCertDir
+		out.FilterProvider = filters.WithAuthenticationAndAuthorization
+		out.TLSOpts = []func(*tls.Config){func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 }}
+	}
+	return out
 }
 
 func addressOrOff(address string) string {

@@ -23,6 +23,8 @@ const (
 	flagLeaderElect             = "leader-elect"
 	flagLeaderElectionNamespace = "leader-election-namespace"
 	flagMetricsAddress          = "metrics-bind-address"
+	flagMetricsSecure           = "metrics-secure"
+	flagMetricsCertDir          = "metrics-cert-dir"
 	flagProbeAddress            = "health-probe-bind-address"
 	flagGatewayAddress          = "gateway-bind-address"
 	flagGatewayCertDir          = "gateway-cert-dir"
@@ -45,9 +47,17 @@ type Options struct {
 	// LeaderElectionNamespace holds the Lease by which the leader is elected. Default:
 	// nixfleet-system.
 	LeaderElectionNamespace string
-	// MetricsBindAddress serves Prometheus metrics over plain HTTP. Default:
-	// 127.0.0.1:8080. "0" or empty: not served.
+	// MetricsBindAddress serves Prometheus metrics. Default: 127.0.0.1:8080. "0" or empty:
+	// not served.
 	MetricsBindAddress string
+	// MetricsSecure serves metrics over TLS 1.3, to whom the Kubernetes API knows by a
+	// token and allows to get the path /metrics. Default: false, which is plain HTTP for
+	// everyone who reaches the address.
+	MetricsSecure bool
+	// MetricsCertDir holds tls.crt and tls.key of the metrics, which are read again when
+	// they change. Default: none, which is a certificate made at the start that nobody has
+	// signed.
+	MetricsCertDir string
 	// HealthProbeBindAddress serves /healthz and /readyz. Default: :8081. "0" or empty:
 	// not served.
 	HealthProbeBindAddress string
@@ -91,7 +101,11 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.LeaderElectionNamespace, flagLeaderElectionNamespace, o.LeaderElectionNamespace,
 		"namespace of the Lease by which the leader is elected")
 	fs.StringVar(&o.MetricsBindAddress, flagMetricsAddress, o.MetricsBindAddress,
-		`address that serves Prometheus metrics over plain HTTP; "0" for none`)
+		`address that serves Prometheus metrics; "0" for none`)
+	fs.BoolVar(&o.MetricsSecure, flagMetricsSecure, o.MetricsSecure,
+		"serve metrics over TLS, to whom the Kubernetes API knows by a token and allows to get /metrics; else over plain HTTP, to everyone")
+	fs.StringVar(&o.MetricsCertDir, flagMetricsCertDir, o.MetricsCertDir,
+		"directory with tls.crt and tls.key of the metrics; empty makes a certificate that nobody has signed")
 	fs.StringVar(&o.HealthProbeBindAddress, flagProbeAddress, o.HealthProbeBindAddress,
 		`address that serves /healthz and /readyz; "0" for none`)
 	fs.StringVar(&o.GatewayBindAddress, flagGatewayAddress, o.GatewayBindAddress,
@@ -120,6 +134,9 @@ func (o *Options) Validate() error {
 	}
 	if o.Concurrency < 1 || o.Concurrency > maxConcurrency {
 		errs = append(errs, fmt.Errorf("--%s is %d; it must be between 1 and %d", flagConcurrency, o.Concurrency, maxConcurrency))
+	}
+	if o.MetricsCertDir != "" && !o.MetricsSecure {
+		errs = append(errs, fmt.Errorf("--%s is of no use without --%s", flagMetricsCertDir, flagMetricsSecure))
 	}
 	if o.hasGateway() {
 		errs = append(errs, o.checkCertDir())

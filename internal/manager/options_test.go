@@ -40,12 +40,14 @@ func TestFlagsSetEveryOption(t *testing.T) {
 	if err := flags.Parse([]string{
 		"--leader-elect=false", "--leader-election-namespace=other", "--metrics-bind-address=0", "--health-probe-bind-address=127.0.0.1:1",
 		"--gateway-bind-address=127.0.0.1:2", "--gateway-cert-dir=/tls", "--host-offline-after=7s", "--concurrency=9",
+		"--metrics-secure", "--metrics-cert-dir=/metrics-tls",
 	}); err != nil {
 		t.Fatal(err)
 	}
 	want := Options{
 		LeaderElectionNamespace: "other", MetricsBindAddress: "0", HealthProbeBindAddress: "127.0.0.1:1",
 		GatewayBindAddress: "127.0.0.1:2", GatewayCertDir: "/tls", HostOfflineAfter: 7 * time.Second, Concurrency: 9,
+		MetricsSecure: true, MetricsCertDir: "/metrics-tls",
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(logr.Logger{})); diff != "" {
 		t.Errorf("options (-want +got):\n%s", diff)
@@ -68,15 +70,16 @@ func TestValidate(t *testing.T) {
 			o.MetricsBindAddress, o.HealthProbeBindAddress, o.GatewayBindAddress = "0", "", "0"
 			o.GatewayCertDir = ""
 		}, nil},
-		"no leader, no namespace": {func(o *Options) { o.LeaderElect, o.LeaderElectionNamespace = false, "" }, nil},
-		"no namespace":            {func(o *Options) { o.LeaderElectionNamespace = "" }, []string{"--leader-election-namespace", "--leader-elect=false"}},
-		"metrics without a port":  {func(o *Options) { o.MetricsBindAddress = "127.0.0.1" }, []string{"--metrics-bind-address", "127.0.0.1:8443"}},
-		"probes on port x":        {func(o *Options) { o.HealthProbeBindAddress = ":x" }, []string{"--health-probe-bind-address", `":x"`}},
-		"gateway out of range":    {func(o *Options) { o.GatewayBindAddress = ":70000" }, []string{"--gateway-bind-address", "70000"}},
-		"no window":               {func(o *Options) { o.HostOfflineAfter = 0 }, []string{"--host-offline-after", "at least 1s"}},
-		"a negative window":       {func(o *Options) { o.HostOfflineAfter = -time.Minute }, []string{"--host-offline-after"}},
-		"no workers":              {func(o *Options) { o.Concurrency = 0 }, []string{"--concurrency", "between 1 and 256"}},
-		"no certificate":          {func(o *Options) { o.GatewayCertDir = "/does/not/exist" }, []string{"/does/not/exist/tls.crt", "--gateway-cert-dir", "--gateway-bind-address=0"}},
+		"no leader, no namespace":      {func(o *Options) { o.LeaderElect, o.LeaderElectionNamespace = false, "" }, nil},
+		"no namespace":                 {func(o *Options) { o.LeaderElectionNamespace = "" }, []string{"--leader-election-namespace", "--leader-elect=false"}},
+		"metrics without a port":       {func(o *Options) { o.MetricsBindAddress = "127.0.0.1" }, []string{"--metrics-bind-address", "127.0.0.1:8443"}},
+		"probes on port x":             {func(o *Options) { o.HealthProbeBindAddress = ":x" }, []string{"--health-probe-bind-address", `":x"`}},
+		"gateway out of range":         {func(o *Options) { o.GatewayBindAddress = ":70000" }, []string{"--gateway-bind-address", "70000"}},
+		"no window":                    {func(o *Options) { o.HostOfflineAfter = 0 }, []string{"--host-offline-after", "at least 1s"}},
+		"a negative window":            {func(o *Options) { o.HostOfflineAfter = -time.Minute }, []string{"--host-offline-after"}},
+		"no workers":                   {func(o *Options) { o.Concurrency = 0 }, []string{"--concurrency", "between 1 and 256"}},
+		"no certificate":               {func(o *Options) { o.GatewayCertDir = "/does/not/exist" }, []string{"/does/not/exist/tls.crt", "--gateway-cert-dir", "--gateway-bind-address=0"}},
+		"a certificate for plain HTTP": {func(o *Options) { o.MetricsCertDir = "/tls" }, []string{"--metrics-cert-dir", "--metrics-secure"}},
 		"several at once": {func(o *Options) { o.Concurrency, o.HostOfflineAfter, o.MetricsBindAddress = -1, 0, "?" },
 			[]string{"--concurrency", "--host-offline-after", "--metrics-bind-address"}},
 	}
