@@ -4,89 +4,113 @@
 package agent
 
 import (
-	"context"
-	"fmt"
-	"io"
-	"os"
+	"errors"
 
 	"github.com/spf13/cobra"
 
 	"github.com/nixfleet/nixfleet/internal/attempt"
-	"github.com/nixfleet/nixfleet/internal/identity"
 	"github.com/nixfleet/nixfleet/internal/version"
 )
 
 // defaultConfigFile is where a NixOS module puts the configuration.
 const defaultConfigFile = "/etc/nixfleet/agent.yaml"
 
+// commandLine is what all commands share.
+type commandLine struct {
+	path  string
+	flags *configFlags
+}
+
 // NewCommand returns the command line of the agent.
 func NewCommand() *cobra.Command {
-	var path, output string
 	root := &cobra.Command{
-		Use:           "nixfleet-agent",
-		Short:         "Move this host to the systems that its fleet asks for",
+		Use:   "nixfleet-agent",
+		Short: "Move this host to the systems that its fleet asks for",
+		Long: "Move this host to the systems that its fleet asks for.\n\nEvery key of the configuration file has a flag, which wins over it. " +
+			"rollback alone needs no configuration.",
 		Version:       version.String(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Example: "  nixfleet-agent check --config /etc/nixfleet/agent.yaml\n" +
-			"  nixfleet-agent identity\n  nixfleet-agent run",
+			"  nixfleet-agent identity\n  nixfleet-agent run\n  nixfleet-agent status",
 	}
-	root.PersistentFlags().StringVar(&path, "config", defaultConfigFile, "configuration file; empty: the flags are the whole configuration")
-	flags := newConfigFlags(root.PersistentFlags())
-	with := func(f func(context.Context, Config, io.Writer) error) func(*cobra.Command, []string) error {
-		return func(cmd *cobra.Command, _ []string) error {
-			c, err := readConfig(path, flags)
-			if err != nil {
-				return err
-			}
-			return f(cmd.Context(), c, cmd.OutOrStdout())
-		}
-	}
-	run := func(ctx context.Context, c Config, _ io.Writer) error {
-		self, err := attempt.ThisAgent(path)
-		if err != nil {
-			return err
-		}
-		return Run(ctx, c, self, os.Stderr)
-	}
-	status := &cobra.Command{
-		Use: "status", Short: "Print what runs on this host and what the agent did", Args: cobra.NoArgs,
-		RunE: with(func(ctx context.Context, c Config, w io.Writer) error { return printStatus(ctx, c, w, output) }),
-	}
-	status.Flags().StringVarP(&output, "output", "o", "", `"json" prints the journal and what runs, for programs`)
-	root.AddCommand(
-		&cobra.Command{Use: "run", Short: "Run the agent until it is stopped", Args: cobra.NoArgs, RunE: with(run)},
-		&cobra.Command{
-			Use: "identity", Short: "Print the public key for spec.identity.publicKeys of the Host; makes the key if there is none",
-			Args: cobra.NoArgs, RunE: with(printIdentity),
-		},
-		status,
-		newRollbackCommand(),
-		newActivateCommand(),
-		&cobra.Command{
-			Use: "check", Short: "Check the configuration, the key and the way to the gateway", Args: cobra.NoArgs,
-			// What is wrong with the configuration is a line of the answer, too.
-			RunE: func(cmd *cobra.Command, _ []string) error {
-				c, err := readConfig(path, flags)
-				return check(cmd.Context(), c, err, cmd.OutOrStdout())
-			},
-		},
-	)
+	c := &commandLine{}
+	root.PersistentFlags().StringVar(&c.path, "config", defaultConfigFile, "configuration file; empty: the flags are the whole configuration")
+	c.flags = newConfigFlags(root.PersistentFlags())
+	root.AddCommand(c.run(), c.status(), c.identity(), c.check(), newRollbackCommand(), newActivateCommand())
 	return root
 }
 
-func printIdentity(_ context.Context, c Config, w io.Writer) error {
-	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
-		return fmt.Errorf("make the state directory: %w", err)
+func (l *commandLine) run() *cobra.Command {
+	return &cobra.Command{
+		Use: "run", Short: "Run the agent until it is stopped", Args: cobra.NoArgs,
+		Example: "  nixfleet-agent run\n  nixfleet-agent run --dry-run --log-level debug",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := readConfig(l.path, l.flags)
+			var unknown *UnknownKeysError
+			if err != nil && (!errors.As(err, &unknown) || c.StateDir == "") {
+				return err
+			}
+			self, serr := attempt.ThisAgent(l.path)
+			if serr != nil {
+				return serr
+			}
+			return Run(cmd.Context(), c, RunOptions{Self: self, Unfit: err, Log: cmd.ErrOrStderr()})
+		},
 	}
-	key, err := identity.LoadOrCreateKey(c.IdentityKeyFile)
-	if err != nil {
-		return err
+}
+
+func (l *commandLine) status() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use: "status", Short: "Print what runs on this host and what the agent did", Args: cobra.NoArgs,
+		Long: "Print what runs on this host, what was booted, what the profile names, and what the agent did.\n\n" +
+			"It reads the agent's journal, so it needs no network, and no root where that can be read.",
+		Example: "  nixfleet-agent status\n  nixfleet-agent status -o json | jq .journal.last",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := readConfig(l.path, l.flags)
+			if err != nil && c.StateDir == "" {
+				// What there is to see does not depend on the rest of it.
+				c = Config{}
+				l.flags.override(&c)
+				if cerr := c.complete(); cerr != nil {
+					return errors.Join(err, cerr)
+				}
+			}
+			return printStatus(cmd.Context(), c, err, cmd.OutOrStdout(), output)
+		},
 	}
-	pin, err := identity.PinOf(key.Public())
-	if err != nil {
-		return err
+	cmd.Flags().StringVarP(&output, "output", "o", "", "json or yaml: the journal and what runs, for programs")
+	return cmd
+}
+
+func (l *commandLine) identity() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use: "identity", Short: "Print the public key for spec.identity.publicKeys of the Host; makes the key if there is none", Args: cobra.NoArgs,
+		Example: "  nixfleet-agent identity\n  nixfleet-agent identity -o yaml | kubectl apply --server-side -f -",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := readConfig(l.path, l.flags)
+			if err != nil {
+				return err
+			}
+			return printIdentity(c, cmd.OutOrStdout(), output)
+		},
 	}
-	_, err = fmt.Fprintf(w, "%s %s\n# fingerprint %s\n", pin, c.HostName, pin.Fingerprint())
-	return err
+	cmd.Flags().StringVarP(&output, "output", "o", "", "yaml: a Host with the key")
+	return cmd
+}
+
+func (l *commandLine) check() *cobra.Command {
+	return &cobra.Command{
+		Use: "check", Short: "Check whether the agent could work on this host, and the host's health", Args: cobra.NoArgs,
+		Long: "Check whether the agent could work on this host, and run the health checks of the running system.\n\n" +
+			"Each line is ok, or says what is wrong and what to do. It changes nothing.",
+		Example: "  nixfleet-agent check",
+		// What is wrong with the configuration is a line of the answer, too.
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := readConfig(l.path, l.flags)
+			return check(cmd.Context(), c, err, cmd.OutOrStdout())
+		},
+	}
 }

@@ -10,12 +10,15 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	yamlnode "go.yaml.in/yaml/v3"
 	"sigs.k8s.io/yaml"
 
 	"github.com/nixfleet/nixfleet/internal/health"
@@ -23,7 +26,7 @@ import (
 )
 
 // Config is the configuration of an agent: one file in YAML or JSON. Unknown keys are
-// refused.
+// refused, by name and line.
 type Config struct {
 	// Server is the URL of the agent gateway, such as https://fleet.example.org:8443.
 	Server string `json:"server"`
@@ -81,8 +84,21 @@ type Config struct {
 	LogFormat string `json:"logFormat,omitempty"`
 }
 
+// UnknownKeysError names the keys of a configuration that this agent does not know. All
+// else about it is in order.
+type UnknownKeysError struct {
+	// Keys are the keys with their lines, such as: servr (line 3).
+	Keys []string
+}
+
+// Error names the keys.
+func (e *UnknownKeysError) Error() string {
+	return "unknown keys: " + strings.Join(e.Keys, ", ") + "; they are misspelt, or for another version of the agent"
+}
+
 // readConfig reads a configuration file, puts the flags over it and completes it with the
-// defaults. The error names everything that is wrong with it.
+// defaults. The error names everything that is wrong with it. With an *UnknownKeysError the
+// rest of the configuration is answered.
 func readConfig(path string, flags *configFlags) (Config, error) {
 	if path == "" {
 		return parseConfig(nil, flags.override)
@@ -93,21 +109,63 @@ func readConfig(path string, flags *configFlags) (Config, error) {
 	}
 	c, err := parseConfig(data, flags.override)
 	if err != nil {
-		return Config{}, fmt.Errorf("configuration %s: %w", path, err)
+		return c, fmt.Errorf("configuration %s: %w", path, err)
 	}
 	return c, nil
 }
 
 func parseConfig(data []byte, override func(*Config)) (Config, error) {
 	var c Config
-	if err := yaml.UnmarshalStrict(data, &c); err != nil {
+	read := func(data []byte, into any) error { return yaml.UnmarshalStrict(data, into) }
+	unknown, err := unknownKeys(data)
+	if err != nil {
 		return Config{}, err
+	}
+	if len(unknown) > 0 {
+		read = func(data []byte, into any) error { return yaml.Unmarshal(data, into) }
+	}
+	if err := read(data, &c); err != nil {
+		return Config{}, errors.Join(err, refuseUnknown(unknown))
 	}
 	override(&c)
 	if err := c.complete(); err != nil {
 		return Config{}, err
 	}
-	return c, c.validate()
+	if err := c.validate(); err != nil {
+		return Config{}, errors.Join(err, refuseUnknown(unknown))
+	}
+	return c, refuseUnknown(unknown)
+}
+
+func refuseUnknown(unknown []string) error {
+	if len(unknown) == 0 {
+		return nil
+	}
+	return &UnknownKeysError{Keys: unknown}
+}
+
+// unknownKeys are the keys that no field of Config has, with their lines.
+func unknownKeys(data []byte) ([]string, error) {
+	var doc yamlnode.Node
+	if err := yamlnode.Unmarshal(data, &doc); err != nil {
+		return nil, err
+	}
+	if len(doc.Content) == 0 || doc.Content[0].Kind != yamlnode.MappingNode {
+		return nil, nil // empty, or what is no mapping and is refused as such
+	}
+	known := map[string]bool{}
+	for field := range reflect.TypeFor[Config]().Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		known[name] = true
+	}
+	var unknown []string
+	pairs := doc.Content[0].Content
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if key := pairs[i]; !known[key.Value] {
+			unknown = append(unknown, fmt.Sprintf("%s (line %d)", shorten(strconv.Quote(key.Value), 80), key.Line))
+		}
+	}
+	return unknown, nil
 }
 
 func (c *Config) complete() error {

@@ -147,8 +147,33 @@ func (e *CorruptJournalError) Unwrap() error { return e.Err }
 // Load reads the journal. One that does not exist is empty. One that cannot be read is
 // put aside and answered as empty, with a *CorruptJournalError.
 func (f *JournalFile) Load() (Journal, error) {
-	path := f.path()
-	data, err := os.ReadFile(path)
+	j, err := f.Read()
+	var bad *journalError
+	if !errors.As(err, &bad) {
+		return j, err
+	}
+	kept := fmt.Sprintf("%s.corrupt-%d", f.path(), f.now().Unix())
+	if rerr := os.Rename(f.path(), kept); rerr != nil {
+		return Journal{}, fmt.Errorf("put the unreadable journal aside: %w", errors.Join(err, rerr))
+	}
+	return Journal{}, &CorruptJournalError{Kept: kept, Err: bad.err}
+}
+
+// journalError says what is wrong with what a journal says.
+type journalError struct{ err error }
+
+// Error says so.
+func (e *journalError) Error() string {
+	return "the journal cannot be read; the agent puts it aside when it starts: " + e.err.Error()
+}
+
+// Unwrap gives access to what is wrong.
+func (e *journalError) Unwrap() error { return e.err }
+
+// Read is Load for somebody who looks only: a journal that cannot be read is left where it
+// is.
+func (f *JournalFile) Read() (Journal, error) {
+	data, err := os.ReadFile(f.path())
 	if errors.Is(err, fs.ErrNotExist) {
 		return Journal{}, nil
 	}
@@ -156,14 +181,10 @@ func (f *JournalFile) Load() (Journal, error) {
 		return Journal{}, fmt.Errorf("read the journal: %w", err)
 	}
 	j, err := decodeJournal(data)
-	if err == nil {
-		return j, nil
+	if err != nil {
+		return Journal{}, &journalError{err}
 	}
-	kept := fmt.Sprintf("%s.corrupt-%d", path, f.now().Unix())
-	if rerr := os.Rename(path, kept); rerr != nil {
-		return Journal{}, fmt.Errorf("put the unreadable journal aside: %w", errors.Join(err, rerr))
-	}
-	return Journal{}, &CorruptJournalError{Kept: kept, Err: err}
+	return j, nil
 }
 
 func decodeJournal(data []byte) (Journal, error) {

@@ -55,6 +55,7 @@ type Machine struct {
 	results  []nfv1.HealthCheckResult
 	units    health.UnitWatch
 	problem  string
+	unfit    error // why this agent must not confirm anything
 	retrying string
 	reported nfv1.HostStatus
 

@@ -28,10 +28,24 @@ import (
 	"github.com/nixfleet/nixfleet/internal/version"
 )
 
-// Run starts the agent of a configuration and works until ctx ends. Self says what this
-// process was started from. Logs go to w.
-func Run(ctx context.Context, c Config, self attempt.Agent, w io.Writer) error {
-	log := newLogger(c, w)
+// RunOptions say how an agent is run.
+type RunOptions struct {
+	// Self says what this process was started from.
+	Self attempt.Agent
+
+	// Unfit is why this agent must not work with its configuration: it has keys that the
+	// agent does not know. An attempt that is open is brought to its end all the same,
+	// since a configuration that came with a system must not leave the host between two
+	// systems; it is not committed.
+	Unfit error
+
+	// Log takes the log.
+	Log io.Writer
+}
+
+// Run starts the agent of a configuration and works until ctx ends.
+func Run(ctx context.Context, c Config, o RunOptions) error {
+	log := newLogger(c, o.Log)
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		return fmt.Errorf("make the state directory: %w", err)
 	}
@@ -40,21 +54,24 @@ func Run(ctx context.Context, c Config, self attempt.Agent, w io.Writer) error {
 		return err
 	}
 	defer unlock()
-	if err := attempt.SaveAgent(c.StateDir, self); err != nil {
+	if err := attempt.SaveAgent(c.StateDir, o.Self); err != nil {
 		// The helper takes it for one that was started a moment ago.
 		log.Warn("Nobody can tell later whether this agent is up to date", "error", err)
 	}
-	client, err := newGatewayClient(c)
-	if err != nil {
-		return err
-	}
 	clk := clock.RealClock{}
-	m, err := newMachine(ctx, c, clk, self, log)
+	m, err := newMachine(ctx, c, clk, o.Self, log)
 	if err != nil {
 		return err
 	}
 	journal := NewJournalFile(c.StateDir, clk.Now)
 	m.Store = journal
+	if o.Unfit != nil {
+		return m.runUnfit(ctx, journal, o.Unfit)
+	}
+	client, err := newGatewayClient(c)
+	if err != nil {
+		return err
+	}
 	a := newAgent(m, client, clk, c.heartbeat(), log)
 	m.journal, err = journal.Load()
 	switch {
@@ -127,10 +144,7 @@ func newMachine(ctx context.Context, c Config, clk clock.WithTicker, self attemp
 	if err != nil {
 		return nil, fmt.Errorf("substitutionKeys: %w", err)
 	}
-	opts := []nix.Option{nix.WithStateDir(c.StateDir)}
-	if c.NixConfDir != "" {
-		opts = append(opts, nix.WithConfDir(c.NixConfDir))
-	}
+	opts := c.nixOptions()
 	store := nix.NewStore(c.Root, opts...)
 	nixVersion, err := store.Version(ctx)
 	if err != nil {
@@ -158,6 +172,14 @@ func newMachine(ctx context.Context, c Config, clk clock.WithTicker, self attemp
 			KernelVersion: kernel(), BootID: bootID(), Tags: c.Tags,
 		},
 	}, nil
+}
+
+func (c *Config) nixOptions() []nix.Option {
+	opts := []nix.Option{nix.WithStateDir(c.StateDir)}
+	if c.NixConfDir != "" {
+		opts = append(opts, nix.WithConfDir(c.NixConfDir))
+	}
+	return opts
 }
 
 func newProber(c Config, clk clock.WithTicker) *health.Prober {

@@ -14,17 +14,25 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"sigs.k8s.io/yaml"
+
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
 	"github.com/nixfleet/nixfleet/internal/activation"
+	"github.com/nixfleet/nixfleet/internal/attempt"
 	"github.com/nixfleet/nixfleet/internal/nix"
 )
 
 // localStatus is what can be told without the control plane and while the agent runs.
 type localStatus struct {
-	Host    string        `json:"host"`
-	Running nix.StorePath `json:"running,omitempty"`
-	Booted  nix.StorePath `json:"booted,omitempty"`
-	Profile nix.StorePath `json:"profile,omitempty"`
+	Host           string        `json:"host"`
+	Running        nix.StorePath `json:"running,omitempty"`
+	Specialisation string        `json:"specialisation,omitempty"`
+	Booted         nix.StorePath `json:"booted,omitempty"`
+	Profile        nix.StorePath `json:"profile,omitempty"`
+	Generation     int64         `json:"generation,omitempty"`
+
+	// Attempt is the attempt that is open and has a plan.
+	Attempt *localAttempt `json:"attempt,omitempty"`
 
 	// Problems are what could not be read.
 	Problems []string `json:"problems,omitempty"`
@@ -32,50 +40,82 @@ type localStatus struct {
 	Journal Journal `json:"journal"`
 }
 
-func readLocalStatus(ctx context.Context, c Config) (localStatus, error) {
+// localAttempt is what the directory of an attempt says.
+type localAttempt struct {
+	Number     int64              `json:"number"`
+	Previous   attempt.System     `json:"previous"`
+	Target     attempt.System     `json:"target"`
+	Protection attempt.Protection `json:"protection"`
+	Decision   attempt.Decision   `json:"decision,omitempty"`
+}
+
+// readLocalStatus reads what it can. What it cannot is among the problems.
+func readLocalStatus(ctx context.Context, c Config) localStatus {
 	s := localStatus{Host: c.Namespace + "/" + c.HostName}
 	note := func(err error) {
 		if err != nil {
 			s.Problems = append(s.Problems, err.Error())
 		}
 	}
-	data, err := os.ReadFile(NewJournalFile(c.StateDir, time.Now).path())
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	journal := NewJournalFile(c.StateDir, time.Now)
+	_, err := os.Stat(journal.path())
+	if errors.Is(err, fs.ErrNotExist) {
 		note(fmt.Errorf("there is no journal in %s: no agent has run with this configuration", c.StateDir))
-	case err != nil:
-		return s, fmt.Errorf("read the journal: %w", err)
-	default:
-		if s.Journal, err = decodeJournal(data); err != nil {
-			note(fmt.Errorf("the journal cannot be read; the agent puts it aside when it starts: %w", err))
-		}
+	} else {
+		s.Journal, err = journal.Read()
+		note(err)
+		s.Attempt, err = readLocalAttempt(c.StateDir, s.Journal.Open)
+		note(err)
 	}
 	activator := &activation.NixOS{Root: c.Root}
-	s.Running, _, err = activator.Running()
+	s.Running, s.Specialisation, err = activator.Running()
 	note(err)
 	s.Booted, err = activator.Booted()
 	note(err)
-	s.Profile, _, err = nix.NewProfile(c.Root).Current(ctx)
+	s.Profile, s.Generation, err = nix.NewProfile(c.Root).Current(ctx)
 	if !errors.Is(err, nix.ErrNoProfile) {
 		note(err)
 	}
-	return s, nil
+	return s
 }
 
-func printStatus(ctx context.Context, c Config, w io.Writer, output string) error {
-	if output != "" && output != "json" {
-		return fmt.Errorf("--output %q: only json is known", output)
+func readLocalAttempt(stateDir string, o *OpenAttempt) (*localAttempt, error) {
+	if o == nil || o.Number == 0 {
+		return nil, nil
 	}
-	s, err := readLocalStatus(ctx, c)
+	d := attempt.At(stateDir, o.Number)
+	p, err := d.Plan()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if output == "json" {
+	decision, err := d.Decision()
+	return &localAttempt{Number: p.Number, Previous: p.Previous, Target: p.Target, Protection: p.Protection, Decision: decision}, err
+}
+
+// printStatus prints what there is, even of a host whose configuration cannot be read; the
+// error says that it cannot.
+func printStatus(ctx context.Context, c Config, configErr error, w io.Writer, output string) error {
+	s := readLocalStatus(ctx, c)
+	var err error
+	switch output {
+	case "":
+		err = s.print(w)
+	case "json":
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
-		return enc.Encode(s)
+		err = enc.Encode(s)
+	case "yaml":
+		var data []byte
+		if data, err = yaml.Marshal(s); err == nil {
+			_, err = w.Write(data)
+		}
+	default:
+		return fmt.Errorf("--output %q: it can be json or yaml; without it the answer is for people", output)
 	}
-	return s.print(w)
+	return errors.Join(err, configErr)
 }
 
 func (s localStatus) print(w io.Writer) error {
@@ -84,12 +124,25 @@ func (s localStatus) print(w io.Writer) error {
 		_, _ = fmt.Fprintf(t, format+"\n", args...) // Flush tells
 	}
 	line("Host:\t%s", s.Host)
-	line("Running:\t%s", orNone(s.Running))
-	line("Booted:\t%s", orNone(s.Booted))
-	line("Profile:\t%s", orNone(s.Profile))
+	line("Running:\t%s", orNone(attempt.System{Path: s.Running, Specialisation: s.Specialisation}.String()))
+	line("Booted:\t%s", orNone(s.Booted.String()))
+	generation := ""
+	if s.Generation > 0 {
+		generation = fmt.Sprintf(" (generation %d)", s.Generation)
+	}
+	line("Profile:\t%s%s", orNone(s.Profile.String()), generation)
 	line("Revision:\t%d", s.Journal.ObservedRevision)
 	if o := s.Journal.Open; o != nil {
 		line("In progress:\trevision %d, %s since %s, to %s", o.Revision, o.Step, o.Since.Format(time.RFC3339), o.StorePath)
+	}
+	if a := s.Attempt; a != nil {
+		line("Goes back to:\t%s, by: nixfleet-agent rollback --attempt %d", orNone(a.Previous.String()), a.Number)
+		if a.Decision != attempt.Undecided {
+			line("Decided:\t%s", a.Decision)
+		}
+		if a.Protection != attempt.ProtectionTimers {
+			line("Problem:\tno dead man's switch protects this attempt: if the agent is gone, nobody goes back")
+		}
 	}
 	for _, p := range s.Problems {
 		line("Problem:\t%s", p)
@@ -106,9 +159,9 @@ func (s localStatus) print(w io.Writer) error {
 	return t.Flush()
 }
 
-func orNone(p nix.StorePath) string {
-	if p == "" {
+func orNone(path string) string {
+	if path == "" {
 		return "none"
 	}
-	return p.String()
+	return path
 }

@@ -233,7 +233,7 @@ func (m *Machine) fresh(ctx context.Context) error {
 	for {
 		why, err := m.Activator.Stale(ctx, p)
 		if err == nil && why == "" {
-			return nil
+			return m.unfit // this is the agent that the new system would have
 		}
 		if err != nil {
 			why = err.Error()
