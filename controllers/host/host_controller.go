@@ -14,7 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/tools/events"
+	clientevents "k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -22,6 +22,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
+	"github.com/nixfleet/nixfleet/internal/events"
+)
+
+// Actions of events: what the controller was doing.
+const (
+	actionObserve   = "ObserveLease"
+	actionCheckKeys = "CheckKeys"
 )
 
 // DefaultOfflineAfter is three renewals of a Lease: one may be lost, and one late.
@@ -39,7 +46,7 @@ type Reconciler struct {
 	// Clock is what renewals are timed by.
 	Clock clock.PassiveClock
 	// Recorder records events about Hosts.
-	Recorder events.EventRecorder
+	Recorder clientevents.EventRecorder
 	// OfflineAfter is how long a Lease may stand still before its host counts as
 	// offline.
 	OfflineAfter time.Duration
@@ -175,7 +182,7 @@ func (r *Reconciler) checkKeys(ctx context.Context, host *nfv1.Host) error {
 	}
 	found := r.keys.update(key, lines)
 	if found.invalid != nil {
-		r.Recorder.Eventf(host, nil, corev1.EventTypeWarning, "InvalidKey", "CheckKeys",
+		r.Recorder.Eventf(host, nil, corev1.EventTypeWarning, events.ReasonInvalidKey, actionCheckKeys,
 			"spec.identity.publicKeys: %s; this key lets nobody in", limit(found.invalid.Error()))
 	}
 	for _, shared := range found.shared {
@@ -194,7 +201,7 @@ func (r *Reconciler) checkKeys(ctx context.Context, host *nfv1.Host) error {
 }
 
 func (r *Reconciler) warnShared(host, other *nfv1.Host, fingerprint string) {
-	r.Recorder.Eventf(host, other, corev1.EventTypeWarning, "SharedKey", "CheckKeys",
+	r.Recorder.Eventf(host, other, corev1.EventTypeWarning, events.ReasonSharedKey, actionCheckKeys,
 		"the key %s is also pinned by Host %s: whoever holds it can act for both", fingerprint, client.ObjectKeyFromObject(other))
 }
 

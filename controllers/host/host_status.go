@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
+	"github.com/nixfleet/nixfleet/internal/events"
 	"github.com/nixfleet/nixfleet/internal/ssa"
 )
 
@@ -47,10 +48,10 @@ func (r *Reconciler) report(ctx context.Context, host *nfv1.Host, verdict metav1
 	wasOnline := stored != nil && stored.Status == metav1.ConditionTrue
 	switch isOnline := verdict.Status == metav1.ConditionTrue; {
 	case isOnline && !wasOnline:
-		r.Recorder.Eventf(host, nil, corev1.EventTypeNormal, "Online", "ObserveLease", "the agent renews the host's Lease")
+		r.Recorder.Eventf(host, nil, corev1.EventTypeNormal, events.ReasonOnline, actionObserve, "the agent renews the host's Lease")
 	case !isOnline && wasOnline:
 		// Not a warning: laptops sleep.
-		r.Recorder.Eventf(host, nil, corev1.EventTypeNormal, "Offline", "ObserveLease", "%s", verdict.Message)
+		r.Recorder.Eventf(host, nil, corev1.EventTypeNormal, events.ReasonOffline, actionObserve, "%s", verdict.Message)
 	}
 	return nil
 }

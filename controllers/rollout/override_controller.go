@@ -6,10 +6,12 @@ package rollout
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/client-go/tools/events"
+	"k8s.io/apimachinery/pkg/types"
+	clientevents "k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -19,17 +21,14 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
+	"github.com/nixfleet/nixfleet/internal/events"
 	"github.com/nixfleet/nixfleet/internal/metrics"
 	"github.com/nixfleet/nixfleet/internal/rollout"
 	"github.com/nixfleet/nixfleet/internal/ssa"
 )
 
-// Events about overrides.
-const (
-	actionOverride      = "Override"
-	reasonOverridden    = "OverrideCarriedOut"
-	reasonOverrideWaits = "OverrideWaits"
-)
+// actionOverride is what the controller was doing when it recorded an event.
+const actionOverride = "Override"
 
 // OverrideReconciler carries spec.override of Hosts out. It writes spec.desired as the
 // Reconciler of rollouts does, and under the same precondition, so that of two that
@@ -46,19 +45,23 @@ type OverrideReconciler struct {
 	Clock clock.PassiveClock
 
 	// Recorder records events about Hosts.
-	Recorder events.EventRecorder
+	Recorder clientevents.EventRecorder
 
 	// Metrics counts what is done; nil counts nothing.
 	Metrics *metrics.Recorder
+
+	waits sync.Map // types.NamespacedName to wait: what has been recorded
 }
 
 // Reconcile carries the override of one host out, if it was not yet.
 func (r *OverrideReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	var host nfv1.Host
 	if err := r.Client.Get(ctx, req.NamespacedName, &host); err != nil {
+		r.waits.Delete(req.NamespacedName)
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if !rollout.OverridePending(&host) {
+		r.waits.Delete(req.NamespacedName)
 		return ctrl.Result{}, nil
 	}
 	rollouts, err := r.rollouts(ctx, host.Namespace)
@@ -67,11 +70,27 @@ func (r *OverrideReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 	}
 	d := rollout.PlanOverride(&host, rollouts, r.Clock.Now())
 	if d.HeldBy != nil {
-		r.Recorder.Eventf(&host, d.HeldBy, corev1.EventTypeNormal, reasonOverrideWaits, actionOverride,
-			"override %s waits: rollout %s has the host; it is carried out when that ends", host.Spec.Override.ID, d.HeldBy.Name)
+		r.recordWait(&host, d.HeldBy)
 		return ctrl.Result{}, nil // the watch tells of its end
 	}
+	r.waits.Delete(req.NamespacedName)
 	return r.carryOut(ctx, &host, d.Assignment)
+}
+
+// wait is an override that waits for a rollout.
+type wait struct {
+	host, rollout types.UID
+	override      string
+}
+
+// recordWait records that an override waits: once, not with each report of the host.
+func (r *OverrideReconciler) recordWait(host *nfv1.Host, holder *nfv1.Rollout) {
+	now := wait{host: host.UID, rollout: holder.UID, override: string(host.Spec.Override.ID)}
+	if before, known := r.waits.Swap(client.ObjectKeyFromObject(host), now); known && before == now {
+		return
+	}
+	r.Recorder.Eventf(host, holder, corev1.EventTypeNormal, events.ReasonOverrideWaits, actionOverride,
+		"override %s waits: rollout %s has the host; it is carried out when that ends", host.Spec.Override.ID, holder.Name)
 }
 
 func (r *OverrideReconciler) rollouts(ctx context.Context, namespace string) ([]*nfv1.Rollout, error) {
@@ -103,7 +122,7 @@ func (r *OverrideReconciler) carryOut(ctx context.Context, host *nfv1.Host, a *r
 		what = fmt.Sprintf("%s counts as what the host is meant to run", a.Desired.StorePath)
 	}
 	ctrl.LoggerFrom(ctx).Info("Carried out an override", "id", a.Desired.OverrideID, "revision", a.Desired.Revision, "storePath", a.Desired.StorePath)
-	r.Recorder.Eventf(host, nil, corev1.EventTypeNormal, reasonOverridden, actionOverride, "override %s: %s", a.Desired.OverrideID, what)
+	r.Recorder.Eventf(host, nil, corev1.EventTypeNormal, events.ReasonOverrideCarriedOut, actionOverride, "override %s: %s", a.Desired.OverrideID, what)
 	return ctrl.Result{}, nil
 }
 

@@ -7,6 +7,7 @@ package rollout
 
 import (
 	"context"
+	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -18,6 +19,7 @@ import (
 
 var _ = Describe("An override of a host", func() {
 	var f *fleet
+	var r *OverrideReconciler
 
 	override := func(ctx context.Context, o *nfv1.DesiredOverride) {
 		GinkgoHelper()
@@ -28,12 +30,14 @@ var _ = Describe("An override of a host", func() {
 	}
 	carryOut := func(ctx context.Context) {
 		GinkgoHelper()
-		r := &OverrideReconciler{Client: f.reconciler.Client, Live: env.Client, Clock: f.clock, Recorder: f.events}
 		_, err := r.Reconcile(ctx, ctrl.Request{NamespacedName: f.key("web")})
 		Expect(err).NotTo(HaveOccurred())
 	}
 
-	BeforeEach(func(ctx SpecContext) { f = newFleet(ctx, "web") })
+	BeforeEach(func(ctx SpecContext) {
+		f = newFleet(ctx, "web")
+		r = &OverrideReconciler{Client: f.reconciler.Client, Live: env.Client, Clock: f.clock, Recorder: f.events}
+	})
 
 	It("adopts a system that was activated by hand, once", func(ctx SpecContext) {
 		override(ctx, &nfv1.DesiredOverride{ID: "hotfix", StorePath: path("hotfix", "web")})
@@ -64,10 +68,24 @@ var _ = Describe("An override of a host", func() {
 		f.reconcile(ctx, "r")
 		override(ctx, &nfv1.DesiredOverride{ID: "hotfix", StorePath: path("hotfix", "web")})
 		carryOut(ctx)
+		carryOut(ctx)
 		Expect(f.host(ctx, "web").Spec.Desired.OverrideID).To(BeEmpty())
+		Expect(recorded(f, "OverrideWaits")).To(Equal(1), "events that it waits")
 		f.finish(ctx, "web", nfv1.AttemptSucceeded)
 		f.reconcile(ctx, "r")
 		carryOut(ctx)
 		Expect(f.host(ctx, "web").Spec.Desired.OverrideID).To(Equal("hotfix"))
+		Expect(recorded(f, "OverrideCarriedOut")).To(Equal(1), "events that it was carried out")
 	})
 })
+
+// recorded takes the events so far and counts those of a reason.
+func recorded(f *fleet, reason string) int {
+	n := 0
+	for len(f.events.Events) > 0 {
+		if strings.Contains(<-f.events.Events, " "+reason+" ") {
+			n++
+		}
+	}
+	return n
+}

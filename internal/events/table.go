@@ -169,7 +169,6 @@ func failureTable() []Definition {
 		on(nfv1.ReasonUnsupported, "The closure has no switch-to-configuration, or the host cannot do what is asked.", "Build a NixOS or nix-darwin system."),
 		on(nfv1.ReasonFetchFailed, "The closure could not be fetched from any cache.", "Look at the caches from the host."),
 		on(nfv1.ReasonDiskPressure, "There is too little disk space for the closure.", "Collect garbage or enlarge the disk."),
-		on(nfv1.ReasonFailedBefore, "This closure failed under this revision before.", "Raise `spec.attempt` of the rollout to try again."),
 		on(nfv1.ReasonActivationFailed, "switch-to-configuration failed.", journal),
 		on(nfv1.ReasonActivationTimeout, "switch-to-configuration did not end in time.", journal),
 		on(nfv1.ReasonHealthCheckFailed, "A health check did not pass in time.", "Look at `status.healthChecks`."),

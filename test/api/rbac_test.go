@@ -29,6 +29,7 @@ func TestRights(t *testing.T) {
 	// Every account has these rights, as Kubernetes comes.
 	everyone := rightsOf(t, env.As("system:serviceaccount:nixfleet-system:other"), testenv.SystemNamespace)
 	managerEverywhere := []string{
+		"create subjectaccessreviews.authorization.k8s.io", "create tokenreviews.authentication.k8s.io",
 		"create,delete,get,list,patch,watch leases.coordination.k8s.io",
 		"create,patch events.events.k8s.io",
 		"get,list,patch,watch hosts.nixfleet.io",
