@@ -85,7 +85,7 @@ type wait struct {
 
 // recordWait records that an override waits: once, not with each report of the host.
 func (r *OverrideReconciler) recordWait(host *nfv1.Host, holder *nfv1.Rollout) {
-	now := wait{host: host.UID, rollout: holder.UID, override: string(host.Spec.Override.ID)}
+	now := wait{host: host.UID, rollout: holder.UID, override: host.Spec.Override.ID}
 	if before, known := r.waits.Swap(client.ObjectKeyFromObject(host), now); known && before == now {
 		return
 	}

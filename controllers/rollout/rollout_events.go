@@ -44,7 +44,8 @@ func (r *Reconciler) recordFailures(ro *nfv1.Rollout, hosts []*nfv1.Host, failur
 	for _, f := range failures {
 		host := byName[f.Host] // whoever failed is in the snapshot
 		r.Recorder.Eventf(ro, host, corev1.EventTypeWarning, events.ReasonHostFailed, actionAssess, "host %s failed: %s: %s", f.Host, f.Reason, f.Message)
-		r.Recorder.Eventf(host, ro, corev1.EventTypeWarning, events.HostReason(f.Reason), actionAssess, "failed in rollout %s: %s: %s", ro.Name, f.Reason, f.Message)
+		r.Recorder.Eventf(host, ro, corev1.EventTypeWarning, events.HostReason(f.Reason), actionAssess,
+			"failed in rollout %s: %s: %s", ro.Name, f.Reason, f.Message)
 	}
 }
 

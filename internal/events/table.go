@@ -94,7 +94,8 @@ func rolloutTable() []Definition {
 	return []Definition{
 		on(rollout.ReasonProgressing, normal(), "Hosts are being moved.", ""),
 		on(rollout.ReasonSoaking, normal(), "A wave has finished and is being watched.", ""),
-		on(rollout.ReasonAwaitingApproval, normal(), "The next wave asks for approval.", "Look at the waves so far; add the wave's name to `spec.approvedWaves`."),
+		on(rollout.ReasonAwaitingApproval, normal(), "The next wave asks for approval.",
+			"Look at the waves so far; add the wave's name to `spec.approvedWaves`."),
 		on(rollout.ReasonSucceeded, normal(), "Every host was moved; deferred ones have their assignment.", ""),
 		on(rollout.ReasonPaused, normal(), "`spec.state` is Paused.", "Set it to Running to go on."),
 		on(rollout.ReasonTooManyFailures, either(), "More hosts of a wave failed than `failureThreshold` allows. Nothing more is assigned.",
@@ -120,7 +121,8 @@ func rolloutTable() []Definition {
 		on(rollout.ReasonOffline, warning(), "An offline host holds its wave, as `offlinePolicy: Wait` asks.", "Bring it back, or put it into Maintenance."),
 		on(rollout.ReasonCapacity, warning(), "As many hosts as `maxUnavailable` allows are unavailable.", "Repair them, or cancel."),
 		on(rollout.ReasonInvalidSelector, warning(), "A selector cannot be evaluated.", "Correct it in a new rollout."),
-		on(ReasonHostFailed, warning(), "A host failed; the related object is the Host. At most 100 a wave.", "Look at the events and the `status.attempt` of the Host."),
+		on(ReasonHostFailed, warning(), "A host failed; the related object is the Host. At most 100 a wave.",
+			"Look at the events and the `status.attempt` of the Host."),
 	}
 }
 
@@ -147,7 +149,8 @@ func hostTable() []Definition {
 	return []Definition{
 		on(ReasonOnline, normal(), "The agent renews the host's Lease.", ""),
 		on(ReasonOffline, normal(), "The Lease has not moved for `--host-offline-after`. Laptops sleep: this is no warning.", "See [hosts are offline](metrics.md#many-hosts-are-offline) if it should not."),
-		on(ReasonInvalidKey, warning(), "A key in `spec.identity.publicKeys` cannot be read. It lets nobody in.", "Correct it: one line as in `authorized_keys`."),
+		on(ReasonInvalidKey, warning(), "A key in `spec.identity.publicKeys` cannot be read. It lets nobody in.",
+			"Correct it: one line as in `authorized_keys`."),
 		on(ReasonSharedKey, warning(), "Another Host, the related object, pins the same key: whoever holds it can act for both.", "Give each host a key of its own."),
 		on(ReasonOverrideCarriedOut, normal(), "`spec.override` was carried out.", ""),
 		on(ReasonOverrideWaits, normal(), "A rollout, the related object, has the host. The override is carried out when that ends.", "Wait, or cancel the rollout."),

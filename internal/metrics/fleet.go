@@ -97,7 +97,8 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		c.log.Error(err, "Count the fleet for metrics")
 		return
 	}
-	for _, s := range slices.Concat(countHosts(all.hosts.Items), countReleases(all.releases.Items), countRollouts(all.rollouts.Items), tellRollouts(all.rollouts.Items)) {
+	rollouts := all.rollouts.Items
+	for _, s := range slices.Concat(countHosts(all.hosts.Items), countReleases(all.releases.Items), countRollouts(rollouts), tellRollouts(rollouts)) {
 		out <- prometheus.MustNewConstMetric(c.descs[s.name], prometheus.GaugeValue, s.value, s.labels...)
 	}
 }
