@@ -29,11 +29,11 @@ type Agent struct {
 }
 
 // newAgent puts an agent together. The machine's Reporter is set here.
-func newAgent(m *Machine, c *Client, clk clock.WithTicker, heartbeat time.Duration, log *slog.Logger) *Agent {
-	r := newReports(c, clk, log)
-	r.fetch = m.fetch.Load
+func newAgent(m *Machine, c *Client, heartbeat time.Duration, log *slog.Logger) *Agent {
+	r := newReports(c, m.Clock, log)
+	r.fetch, r.metrics = m.fetch.Load, m.Metrics
 	m.Reporter = r
-	return &Agent{machine: m, client: c, reports: r, clock: clk, heartbeat: heartbeat, log: log, hosts: make(chan *nfv1.Host, 1)}
+	return &Agent{machine: m, client: c, reports: r, clock: m.Clock, heartbeat: heartbeat, log: log, hosts: make(chan *nfv1.Host, 1)}
 }
 
 // run works until ctx ends. An activation in progress is left to the next start.
@@ -123,10 +123,15 @@ func (a *Agent) work(ctx context.Context) {
 	// What was left half done does not wait for the control plane.
 	a.resume(ctx)
 	heard := false
+	tick, stop := m.Notify.ticker()
+	defer stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-tick:
+			m.Notify.alive()
+			continue
 		case h := <-a.hosts:
 			m.host = h
 			if !heard {
@@ -152,7 +157,9 @@ func (a *Agent) work(ctx context.Context) {
 }
 
 func (a *Agent) resume(ctx context.Context) {
-	err := a.machine.resume(ctx)
+	m := a.machine
+	m.expectStep()
+	err := m.Notify.attend(m, func() error { return m.resume(ctx) })
 	if err != nil && ctx.Err() == nil {
 		a.machine.problem = "an attempt was left open and cannot be brought to an end: " + err.Error()
 		a.log.Error("Resume the open attempt", "error", err)
@@ -182,8 +189,12 @@ func (a *Agent) handle(ctx context.Context, h *nfv1.Host) {
 	done := make(chan error, 1)
 	go func() { done <- m.move(ctx) }()
 	var newest *nfv1.Host
+	tick, stop := m.Notify.ticker()
+	defer stop()
 	for {
 		select {
+		case <-tick:
+			m.Notify.feed(m)
 		case newest = <-a.hosts:
 			if d := newest.Spec.Desired; newest.UID != h.UID || d != nil && d.Revision > h.Spec.Desired.Revision {
 				m.giveUp()

@@ -74,8 +74,16 @@ type Config struct {
 	// backup-*.service: they neither condemn a system nor make the host unhealthy.
 	IgnoreFailedUnits []string `json:"ignoreFailedUnits,omitempty"`
 
+	// DryRun does everything but activate: orders are fetched and judged, and refused in
+	// the end, with what would have been done.
+	DryRun bool `json:"dryRun,omitempty"`
+
 	// HeartbeatSeconds is how often the Lease is renewed. Default: 60.
 	HeartbeatSeconds int `json:"heartbeatSeconds,omitempty"`
+
+	// MetricsPort is the port of 127.0.0.1 that metrics are served at, for Prometheus.
+	// Default: 0, none.
+	MetricsPort int `json:"metricsPort,omitempty"`
 
 	// LogLevel is debug, info, warn or error. Default: info.
 	LogLevel string `json:"logLevel,omitempty"`
@@ -230,6 +238,7 @@ func (c *Config) validate() error {
 		wrong(p.path == "" || filepath.IsAbs(p.path), "%s must be an absolute path, not %q", p.key, p.path)
 	}
 	wrong(c.HeartbeatSeconds >= 1 && c.HeartbeatSeconds <= 3600, "heartbeatSeconds must be from 1 to 3600, not %d", c.HeartbeatSeconds)
+	wrong(c.MetricsPort >= 0 && c.MetricsPort <= 65535, "metricsPort must be a port, or 0 for none, not %d", c.MetricsPort)
 	wrong(levelForm.MatchString(c.LogLevel), "logLevel must be debug, info, warn or error, not %q", c.LogLevel)
 	wrong(c.LogFormat == "text" || c.LogFormat == "json", "logFormat must be text or json, not %q", c.LogFormat)
 	wrong(slices.Contains(slices.Collect(maps.Values(platforms)), c.Platform),

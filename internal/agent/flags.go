@@ -43,8 +43,12 @@ func newConfigFlags(set *pflag.FlagSet) *configFlags {
 	list("ignore-failed-unit", "pattern of names of units that may fail, such as backup-*.service", func(c *Config) *[]string { return &c.IgnoreFailedUnits })
 	set.IntVar(&v.HeartbeatSeconds, "heartbeat-seconds", 0, "how often the Lease is renewed")
 	f.apply["heartbeat-seconds"] = func(c *Config) { c.HeartbeatSeconds = v.HeartbeatSeconds }
+	set.IntVar(&v.MetricsPort, "metrics-port", 0, "port of 127.0.0.1 for metrics; 0: none")
+	f.apply["metrics-port"] = func(c *Config) { c.MetricsPort = v.MetricsPort }
 	set.BoolVar(&v.AllowMissingHostFile, "allow-missing-host-file", false, "accept systems that do not say whom they were made for")
 	f.apply["allow-missing-host-file"] = func(c *Config) { c.AllowMissingHostFile = v.AllowMissingHostFile }
+	set.BoolVar(&v.DryRun, "dry-run", false, "fetch and judge what is asked, and say what would be done instead of doing it")
+	f.apply["dry-run"] = func(c *Config) { c.DryRun = v.DryRun }
 	return f
 }
 

@@ -213,7 +213,7 @@ func runAgent(t *testing.T, b *body, g *fakeGateway) *Agent {
 	t.Helper()
 	m := b.start(t, "boot-1")
 	m.host, m.Clock = m.journal.Host, clock.RealClock{}
-	a := newAgent(m, g.client(t), clock.RealClock{}, time.Minute, slog.New(slog.DiscardHandler))
+	a := newAgent(m, g.client(t), time.Minute, slog.New(slog.DiscardHandler))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

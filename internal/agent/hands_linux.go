@@ -153,6 +153,17 @@ func (h *unitHands) Rollback(ctx context.Context, p attempt.Plan) (attempt.Rollb
 	return r, nil
 }
 
+// systemdAnswers reports whether systemd runs this machine, and the error whether it can be
+// spoken to.
+func systemdAnswers(ctx context.Context) (bool, error) {
+	units := activation.NewUnits()
+	if units == nil {
+		return false, nil
+	}
+	_, err := units.Active(ctx, defaultAgentUnit)
+	return true, err
+}
+
 // newHelper is the helper for a plan, in this process.
 func newHelper(p attempt.Plan) *activation.Helper {
 	h := &activation.Helper{

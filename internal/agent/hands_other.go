@@ -6,6 +6,7 @@
 package agent
 
 import (
+	"context"
 	"log/slog"
 	"path/filepath"
 
@@ -26,3 +27,6 @@ func newHelper(p attempt.Plan) *activation.Helper {
 		BootID: bootID(),
 	}
 }
+
+// systemdAnswers: there is none.
+func systemdAnswers(context.Context) (bool, error) { return false, nil }

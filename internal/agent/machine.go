@@ -42,6 +42,13 @@ type Machine struct {
 	// Base is what is the same in the plan of every attempt.
 	Base attempt.Plan
 
+	// DryRun says what would be activated and does not.
+	DryRun bool
+
+	// Notify and Metrics tell the host how the agent is; nil: nobody.
+	Notify  *notifier
+	Metrics *metrics
+
 	// Info describes the machine in its reports.
 	Info nfv1.NodeInfo
 
@@ -62,13 +69,18 @@ type Machine struct {
 	mu           sync.Mutex
 	cancelFetch  context.CancelFunc
 	progressTold time.Time
+	deadline     time.Time // when the step that is being taken has to be over
 }
 
 // errGivenUp ends a fetch for which a newer order came.
 var errGivenUp = errors.New("something newer is asked")
 
 // save writes the journal before a step is taken.
-func (m *Machine) save() error { return m.Store.Save(m.journal) }
+func (m *Machine) save() error {
+	m.expectStep()
+	m.tell()
+	return m.Store.Save(m.journal)
+}
 
 // begin opens an attempt for the Host's current assignment. Nothing has been done when
 // the journal cannot be written.
@@ -150,6 +162,9 @@ func (m *Machine) move(ctx context.Context) error {
 	if err := m.fetchSystem(ctx, target, d.Caches); err != nil {
 		return m.fetchFailed(ctx, err)
 	}
+	if m.DryRun {
+		return m.rehearse(ctx, target)
+	}
 	if done, err := m.activate(ctx, target); done || err != nil {
 		return err
 	}
@@ -203,6 +218,7 @@ func (m *Machine) fetchSystem(ctx context.Context, target nix.StorePath, caches 
 	defer cancel(nil)
 	m.setCancelFetch(func() { cancel(errGivenUp) })
 	m.fetch.Store(nil)
+	m.Metrics.progress(0)
 	err := m.Source.Fetch(fctx, target, caches, FetchNotes{Progress: m.progress, Retry: m.noteRetry})
 	m.setCancelFetch(nil)
 	if cause := context.Cause(fctx); cause != nil {
@@ -240,11 +256,14 @@ func (m *Machine) progress(p nix.FetchProgress) {
 	if tell && p.BytesTotal > 0 {
 		m.Log.Info("Fetching", "pathsDone", p.PathsDone, "pathsTotal", p.PathsTotal, "bytesDone", p.BytesDone, "bytesTotal", p.BytesTotal)
 	}
+	m.expect(fetchSilence)
+	m.Metrics.progress(p.BytesDone)
 	m.fetch.Store(&nfv1.FetchProgress{PathsDone: p.PathsDone, PathsTotal: p.PathsTotal, BytesDone: p.BytesDone, BytesTotal: p.BytesTotal})
 }
 
 // noteRetry tells people why a fetch takes long, once an attempt.
 func (m *Machine) noteRetry(err error) {
+	m.expect(fetchSilence)
 	first := m.retrying == ""
 	m.retrying = "fetching is tried again: " + err.Error()
 	if first {

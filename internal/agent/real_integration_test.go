@@ -86,7 +86,7 @@ func (h *realHost) start() {
 	}
 	source.Retry = wait.Backoff{Steps: 2, Duration: time.Millisecond}
 	h.machine.Store = NewJournalFile(c.StateDir, time.Now)
-	a := newAgent(h.machine, h.g.client(h.t), clock.RealClock{}, time.Minute, log)
+	a := newAgent(h.machine, h.g.client(h.t), time.Minute, log)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

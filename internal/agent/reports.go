@@ -30,6 +30,8 @@ type reports struct {
 	fetch  func() *nfv1.FetchProgress // how the fetch that is under way goes; nil if none is
 	log    *slog.Logger
 
+	metrics *metrics
+
 	mu         sync.Mutex
 	host       *nfv1.Host
 	newest     *nfv1.HostStatus // what waits; nil while it is on its way
@@ -112,6 +114,7 @@ func (r *reports) Confirm(ctx context.Context, s nfv1.HostStatus) error {
 			err = r.client.PatchStatusFresh(ctx, host, s)
 		}
 		if err == nil {
+			r.metrics.reported(r.clock.Now())
 			return nil
 		}
 		r.log.Warn("The new system could not report yet", "error", err)
@@ -219,6 +222,7 @@ func (r *reports) deliver(ctx context.Context, host *nfv1.Host, s *nfv1.HostStat
 	var refused *StatusError
 	switch {
 	case err == nil:
+		r.metrics.reported(r.clock.Now())
 	case errors.As(err, &refused) && (refused.Code == http.StatusBadRequest || refused.Code == http.StatusUnprocessableEntity):
 		r.log.Error("The control plane refuses this report for good", "error", err)
 	default:

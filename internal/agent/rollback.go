@@ -145,6 +145,7 @@ func (m *Machine) finish(ctx context.Context, outcome nfv1.AttemptOutcome, reaso
 	if outcome != nfv1.AttemptSucceeded {
 		level, eventType = slog.LevelWarn, corev1.EventTypeWarning
 	}
+	m.Metrics.ended(outcome)
 	m.Log.Log(ctx, level, "Attempt ended", "outcome", outcome, "reason", reason, "message", message)
 	m.report(false)
 	m.Reporter.Event(eventType, string(outcome), shorten(fmt.Sprintf("%s: %s: %s", m.journal.Last.StorePath, reason, message), 1000))

@@ -65,6 +65,8 @@ func Run(ctx context.Context, c Config, o RunOptions) error {
 	}
 	journal := NewJournalFile(c.StateDir, clk.Now)
 	m.Store = journal
+	m.Notify = newNotifier(clk, log)
+	m.Notify.ready(ctx)
 	if o.Unfit != nil {
 		return m.runUnfit(ctx, journal, o.Unfit)
 	}
@@ -72,12 +74,24 @@ func Run(ctx context.Context, c Config, o RunOptions) error {
 	if err != nil {
 		return err
 	}
-	a := newAgent(m, client, clk, c.heartbeat(), log)
+	if m.DryRun = c.DryRun; m.DryRun {
+		if err := m.mayRehearse(journal); err != nil {
+			return err
+		}
+	}
+	m.Metrics = newMetrics(client.Reachable)
+	if c.MetricsPort != 0 {
+		if err := serveMetrics(ctx, m.Metrics, c.MetricsPort, log); err != nil {
+			return err
+		}
+	}
+	a := newAgent(m, client, c.heartbeat(), log)
 	m.journal, err = journal.Load()
 	switch {
 	case corrupt(err):
 		log.Error("Start with an empty journal", "error", err)
-		m.distrust(ctx, err)
+		m.expect(rollbackTimeout + ladderTime)
+		_ = m.Notify.attend(m, func() error { m.distrust(ctx, err); return nil }) // it has no error
 		m.Reporter.Event(corev1.EventTypeWarning, "JournalCorrupt", shorten(m.problem, 1000))
 	case err != nil:
 		return err
@@ -85,7 +99,7 @@ func Run(ctx context.Context, c Config, o RunOptions) error {
 	if m.host = m.journal.Host; m.host != nil {
 		a.reports.about(m.host)
 	}
-	log.Info("Agent started", "host", c.Namespace+"/"+c.HostName, "server", c.Server, "version", version.String())
+	log.Info("Agent started", "dryRun", c.DryRun, "host", c.Namespace+"/"+c.HostName, "server", c.Server, "version", version.String())
 	a.run(ctx)
 	log.Info("Agent stopped")
 	return nil

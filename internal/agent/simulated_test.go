@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -322,36 +321,6 @@ func (b *body) Confirm(context.Context, nfv1.HostStatus) error {
 	return b.confirmErr
 }
 func (b *body) Event(_, reason, _ string) { b.events = append(b.events, reason) }
-func (b *body) Once(ctx context.Context, c []health.Check) []health.Result {
-	return b.UntilHealthy(ctx, c)
-}
-
-func (b *body) UntilHealthy(_ context.Context, checks []health.Check) []health.Result {
-	var out []health.Result
-	for _, c := range checks {
-		b.probes++
-		if c.FailedUnits != nil {
-			failed := b.newlyFailed(c.FailedUnits.Before.Troubled)
-			out = append(out, health.Result{Name: c.Name, Healthy: len(failed) == 0, Message: strings.Join(failed, ", ") + " failed", Units: failed})
-			continue
-		}
-		out = append(out, health.Result{Name: "web", Healthy: !b.bad[b.running], Message: "connection refused by " + c.Name})
-	}
-	return out
-}
-
-func (b *body) Baseline(context.Context) (*health.Baseline, error) {
-	if !b.units {
-		return nil, nil
-	}
-	return &health.Baseline{Troubled: slices.Clone(b.broken)}, b.baselineErr
-}
-
-// newlyFailed are the units that have failed and had not before.
-func (b *body) newlyFailed(before []string) []string {
-	return slices.DeleteFunc(slices.Clone(b.broken), func(name string) bool { return slices.Contains(before, name) })
-}
-
 func (b *body) Save(j Journal) error {
 	var err error
 	b.act("journal", func() {

@@ -62,6 +62,7 @@ func (m *Machine) record(results []health.Result) {
 	if m.results == nil {
 		m.results = []nfv1.HealthCheckResult{}
 	}
+	m.tell()
 }
 
 // maxResults is how many results of health checks a report has room for.
@@ -90,6 +91,7 @@ func (m *Machine) report(soon bool) {
 		m.reported = m.status()
 		m.Reporter.Report(m.reported, soon)
 	}
+	m.tell()
 }
 
 // status is the whole of what the agent has to say.

@@ -29,7 +29,8 @@ func (m *Machine) runUnfit(ctx context.Context, journal *JournalFile, why error)
 	m.Log.Error("This agent cannot work with its configuration; it only ends the attempt that is open", "error", why)
 	m.Reporter, m.host, m.unfit = mute{}, m.journal.Host, why
 	for {
-		err := m.resume(ctx)
+		m.expectStep()
+		err := m.Notify.attend(m, func() error { return m.resume(ctx) })
 		if err == nil && !m.unsettled() || ctx.Err() != nil {
 			return errors.Join(why, ctx.Err())
 		}
