@@ -88,7 +88,7 @@ func residentMB(b *testing.B, program, kubeconfig string) float64 {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer log.Close()
+	defer log.Close() //nolint:errcheck // what it says is read from the file
 	command := exec.Command(program, "--kubeconfig", kubeconfig, "--leader-elect=false", "--gateway-bind-address=0",
 		"--metrics-bind-address=0", "--health-probe-bind-address="+probe)
 	command.Stdout, command.Stderr = log, log
@@ -157,7 +157,7 @@ func freeAddress(b *testing.B) string {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer listener.Close()
+	defer listener.Close() //nolint:errcheck // nothing was written
 	return listener.Addr().String()
 }
 
