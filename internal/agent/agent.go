@@ -152,6 +152,7 @@ func (a *Agent) work(ctx context.Context) {
 		// Asked again at each tick, for what could not be begun, by a full disk for one.
 		if heard && !m.unsettled() {
 			a.handle(ctx, m.host)
+			a.correctDrift(ctx)
 		}
 	}
 }
@@ -186,8 +187,14 @@ func (a *Agent) handle(ctx context.Context, h *nfv1.Host) {
 		m.report(false)
 		return
 	}
+	a.carryOut(ctx, h, m.move)
+}
+
+// carryOut does what takes long, and listens meanwhile.
+func (a *Agent) carryOut(ctx context.Context, h *nfv1.Host, do func(context.Context) error) {
+	m := a.machine
 	done := make(chan error, 1)
-	go func() { done <- m.move(ctx) }()
+	go func() { done <- do(ctx) }()
 	var newest *nfv1.Host
 	tick, stop := m.Notify.ticker()
 	defer stop()
@@ -196,7 +203,7 @@ func (a *Agent) handle(ctx context.Context, h *nfv1.Host) {
 		case <-tick:
 			m.Notify.feed(m)
 		case newest = <-a.hosts:
-			if d := newest.Spec.Desired; newest.UID != h.UID || d != nil && d.Revision > h.Spec.Desired.Revision {
+			if d := newest.Spec.Desired; newest.UID != h.UID || d != nil && (h.Spec.Desired == nil || d.Revision > h.Spec.Desired.Revision) {
 				m.giveUp()
 			}
 		case err := <-done:

@@ -55,6 +55,9 @@ type Journal struct {
 	// One that fails later was not expected to.
 	Units *health.Baseline `json:"units,omitempty"`
 
+	// Uncorrected is the drift that could not be corrected.
+	Uncorrected *Uncorrected `json:"uncorrected,omitempty"`
+
 	// Host is what is needed of the Host object that was acted on last, so that an
 	// attempt can be brought to its end without the control plane.
 	Host *nfv1.Host `json:"host,omitempty"`
@@ -109,6 +112,10 @@ type OpenAttempt struct {
 
 	// Interruptions counts the ends of the agent in mid-attempt.
 	Interruptions int `json:"interruptions,omitempty"`
+
+	// Correction says that no order asked for the attempt: somebody had activated another
+	// system by hand.
+	Correction bool `json:"correction,omitempty"`
 
 	// Again says that the attempt is to begin again once the host is back on Previous.
 	Again bool `json:"again,omitempty"`
@@ -220,6 +227,11 @@ func (f *JournalFile) Save(j Journal) error {
 
 // end closes the open attempt with an outcome.
 func (j *Journal) end(outcome nfv1.AttemptOutcome, reason, message string, at time.Time) {
+	if j.Open.Correction {
+		j.endCorrection(outcome, reason, message)
+		return
+	}
+	j.Uncorrected = nil
 	a := j.Open.HostAttempt
 	a.Phases = append(a.Phases, phaseDuration(j.Open, at))
 	a.Outcome, a.Reason, a.Message, a.FinishedAt = outcome, reason, shorten(message, 512), stamp(at)

@@ -6,12 +6,14 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/clock"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
@@ -261,14 +263,18 @@ func (m *Machine) progress(p nix.FetchProgress) {
 	m.fetch.Store(&nfv1.FetchProgress{PathsDone: p.PathsDone, PathsTotal: p.PathsTotal, BytesDone: p.BytesDone, BytesTotal: p.BytesTotal})
 }
 
-// noteRetry tells people why a fetch takes long, once an attempt.
+// noteRetry tells people why a fetch takes long: with the report that the order was
+// accepted if that has not left, and with an event, once an attempt.
 func (m *Machine) noteRetry(err error) {
 	m.expect(fetchSilence)
 	first := m.retrying == ""
 	m.retrying = "fetching is tried again: " + err.Error()
-	if first {
-		m.report(true)
+	if !first || m.host == nil {
+		return
 	}
+	m.reported = m.status()
+	m.Reporter.Amend(m.reported)
+	m.Reporter.Event(corev1.EventTypeWarning, "FetchRetried", shorten(fmt.Sprintf("%s: %s", m.journal.Open.StorePath, m.retrying), 1000))
 }
 
 func (m *Machine) fetchFailed(ctx context.Context, err error) error {

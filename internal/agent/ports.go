@@ -107,6 +107,10 @@ type Reporter interface {
 	// Report takes the newest status. Soon says that it may wait for a better one.
 	Report(status nfv1.HostStatus, soon bool)
 
+	// Amend replaces the status that waits to be sent, if one does. It is no report of its
+	// own.
+	Amend(status nfv1.HostStatus)
+
 	// Confirm delivers a status over a connection of its own, dialled now.
 	Confirm(ctx context.Context, status nfv1.HostStatus) error
 

@@ -35,6 +35,7 @@ type reports struct {
 	mu         sync.Mutex
 	host       *nfv1.Host
 	newest     *nfv1.HostStatus // what waits; nil while it is on its way
+	amended    *nfv1.HostStatus // what waits if the one that is on its way does not arrive
 	taken      int              // counts what was handed in, so that nothing older comes back
 	sendAt     time.Time
 	cancelSend context.CancelFunc
@@ -90,6 +91,18 @@ func (r *reports) Report(s nfv1.HostStatus, soon bool) {
 	r.taken++
 	r.mu.Unlock()
 	r.poke()
+}
+
+// Amend implements Reporter.
+func (r *reports) Amend(s nfv1.HostStatus) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.newest != nil:
+		r.newest = s.DeepCopy()
+	case r.cancelSend != nil:
+		r.amended = s.DeepCopy() // should what is on its way not arrive
+	}
 }
 
 // Confirm implements Reporter.
@@ -210,7 +223,11 @@ func (r *reports) send(ctx context.Context, host *nfv1.Host, s *nfv1.HostStatus)
 	r.cancelSend = nil
 	if !delivered && r.taken == taken {
 		r.newest = s
+		if r.amended != nil {
+			r.newest = r.amended
+		}
 	}
+	r.amended = nil
 	return delivered || r.taken != taken
 }
 

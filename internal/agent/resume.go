@@ -235,6 +235,9 @@ func (m *Machine) dropOpen() {
 	if m.journal.Open == nil || m.journal.Open.Step != nfv1.HostPhaseFetching {
 		return
 	}
+	if m.journal.Open.Correction {
+		m.abandonCorrection()
+	}
 	m.journal.Open, m.retrying = nil, ""
 	m.fetch.Store(nil)
 	if err := m.save(); err != nil {

@@ -134,7 +134,7 @@ func (m *Machine) goBack(ctx context.Context) (attempt.RollbackRecord, error) {
 func (m *Machine) finish(ctx context.Context, outcome nfv1.AttemptOutcome, reason, message string) error {
 	m.fetch.Store(nil)
 	m.retrying, m.problem = "", ""
-	number := m.journal.Open.Number
+	number, correction, path := m.journal.Open.Number, m.journal.Open.Correction, m.journal.Open.StorePath
 	m.journal.end(outcome, reason, message, m.Clock.Now())
 	err := m.save()
 	if err != nil {
@@ -148,12 +148,24 @@ func (m *Machine) finish(ctx context.Context, outcome nfv1.AttemptOutcome, reaso
 	m.Metrics.ended(outcome)
 	m.Log.Log(ctx, level, "Attempt ended", "outcome", outcome, "reason", reason, "message", message)
 	m.report(false)
-	m.Reporter.Event(eventType, string(outcome), shorten(fmt.Sprintf("%s: %s: %s", m.journal.Last.StorePath, reason, message), 1000))
+	m.Reporter.Event(eventType, eventReason(outcome, correction), shorten(fmt.Sprintf("%s: %s: %s", path, reason, message), 1000))
 	if err == nil { // else the next start brings it to its end once more
 		m.closeAttempt(ctx, number)
 	}
 	m.forget(ctx)
 	return nil
+}
+
+// eventReason names the end of an attempt in events.
+func eventReason(outcome nfv1.AttemptOutcome, correction bool) string {
+	switch {
+	case !correction:
+		return string(outcome)
+	case outcome == nfv1.AttemptSucceeded:
+		return "DriftCorrected"
+	default:
+		return "DriftNotCorrected"
+	}
 }
 
 // forget lets the garbage collector take what is not needed any more.

@@ -63,11 +63,14 @@ type body struct {
 	broken      []string               // units that have failed
 	breaksToo   string                 // another unit that they have fail
 	onConfirm   func()
+	confirms    int
 	probes      int  // health checks that have run
 	staysBroken bool // whatever is activated
 	policy      nfv1.FailedUnitsPolicy
+	drift       nfv1.DriftPolicy
 	baselineErr error
 	fetchErr    error
+	retries     int
 	preflight   error
 	confirmErr  error
 	reachable   bool
@@ -291,7 +294,10 @@ func (b *body) Restore(_ context.Context, s nix.ProfileState) error {
 	return nil
 }
 
-func (b *body) Fetch(ctx context.Context, _ nix.StorePath, _ []nfv1.CacheURL, _ FetchNotes) error {
+func (b *body) Fetch(ctx context.Context, _ nix.StorePath, _ []nfv1.CacheURL, notes FetchNotes) error {
+	for range b.retries {
+		notes.Retry(errDiskFull)
+	}
 	if b.onFetch != nil {
 		return b.onFetch(ctx)
 	}
@@ -310,8 +316,10 @@ func (b *body) NeedsReboot(_, _ nix.StorePath) []string        { return nil }
 func (b *body) Label(p nix.StorePath) string                   { return p.Name() }
 func (b *body) Forget(context.Context, ...nix.StorePath) error { return nil }
 func (b *body) Report(s nfv1.HostStatus, _ bool)               { b.last, b.reports = s, b.reports+1 }
+func (b *body) Amend(s nfv1.HostStatus)                        { b.last = s }
 func (b *body) Reachable() bool                                { return b.reachable && !b.cut[b.running] }
 func (b *body) Confirm(context.Context, nfv1.HostStatus) error {
+	b.confirms++
 	if b.cut[b.running] {
 		return context.DeadlineExceeded
 	}
@@ -348,7 +356,7 @@ func (b *body) start(t *testing.T, boot string) *Machine {
 		base.Protection = attempt.ProtectionTimers
 	}
 	host := order1()
-	host.Spec.Activation.FailedUnits = b.policy
+	host.Spec.Activation.FailedUnits, host.Spec.Activation.Drift = b.policy, b.drift
 	if b.units { // an agent that is not the right one waits for its end, in real time
 		host.Spec.Activation.ConfirmTimeoutSeconds = 1
 	}
@@ -391,6 +399,17 @@ func (b *body) live(t *testing.T, boot string) (wasKilled bool) {
 	m := b.start(t, boot)
 	if err := m.resume(t.Context()); err != nil {
 		return b.tryAgain(t, err)
+	}
+	if decide(m.journal, m.host) == orderNothing {
+		m.dropOpen()
+	}
+	if running, yes := m.drifted(); yes {
+		if err := m.openCorrection(running); err != nil {
+			return false
+		}
+		if err := m.correct(t.Context()); err != nil {
+			return b.tryAgain(t, err)
+		}
 	}
 	if decide(m.journal, m.host) == orderMove {
 		if err := m.begin(m.host); err != nil {

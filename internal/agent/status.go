@@ -108,7 +108,10 @@ func (m *Machine) status() nfv1.HostStatus {
 	}
 	if o := m.journal.Open; o != nil {
 		a := o.HostAttempt
-		s.Phase, s.Attempt = o.Step, &a
+		s.Phase = o.Step
+		if !o.Correction { // which answers no order
+			s.Attempt = &a
+		}
 	}
 	m.observe(&s)
 	m.conditions(&s)
@@ -161,6 +164,9 @@ func (m *Machine) conditions(s *nfv1.HostStatus) {
 	switch {
 	case m.journal.Open != nil:
 		message := fmt.Sprintf("revision %d is in phase %s", m.journal.Open.Revision, m.journal.Open.Step)
+		if m.journal.Open.Correction {
+			message = "drift is being corrected; " + message
+		}
 		if m.retrying != "" {
 			message += "; " + m.retrying
 		}
@@ -187,15 +193,6 @@ func (m *Machine) conditions(s *nfv1.HostStatus) {
 	default:
 		set(nfv1.ConditionReady, metav1.ConditionTrue, why, "")
 	}
-}
-
-// drift says what runs instead of what the last attempt that succeeded brought; empty if
-// that runs.
-func (m *Machine) drift(s *nfv1.HostStatus) string {
-	if s.Running == nil || m.journal.Good == "" || string(s.Running.StorePath) == string(m.journal.Good) {
-		return ""
-	}
-	return fmt.Sprintf("%s runs; the last move was to %s", s.Running.StorePath, m.journal.Good)
 }
 
 // diskAndBoot says whether the disk was too small for what is asked, and whether only a
@@ -245,7 +242,11 @@ func (m *Machine) healthCondition(set func(string, metav1.ConditionStatus, strin
 
 // rest looks at the running system while nothing is asked, and reports what changed.
 func (m *Machine) rest(ctx context.Context) {
-	if m.look(ctx) && !sameFacts(m.reported, m.status()) {
+	if !m.look(ctx) {
+		return
+	}
+	if now := m.status(); !sameFacts(m.reported, now) {
+		m.notify(now)
 		m.report(false)
 	}
 }

@@ -50,6 +50,9 @@ var _ Reporter = mute{}
 // Report implements Reporter.
 func (mute) Report(nfv1.HostStatus, bool) {}
 
+// Amend implements Reporter.
+func (mute) Amend(nfv1.HostStatus) {}
+
 // Confirm implements Reporter.
 func (mute) Confirm(context.Context, nfv1.HostStatus) error { return errMute }
 
