@@ -121,8 +121,8 @@ func (m *metrics) progress(bytes int64) {
 	if bytes < m.seen {
 		m.seen = 0
 	}
-	m.fetched.Add(float64(bytes - m.seen))
-	m.seen = bytes
+	m.fetched.Add(float64(max(bytes-m.seen, 0)))
+	m.seen = max(bytes, 0)
 }
 
 func (m *metrics) reported(at time.Time) {

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // messageLog keeps the few lines of Nix's output that explain a failure: errors, and the
@@ -75,9 +76,16 @@ func appendBounded(list []string, text string) []string {
 	return append(list, text)
 }
 
-// cleanMessage removes colours and line breaks and bounds the length.
+// cleanMessage removes colours, line breaks and everything else that could play tricks on a
+// terminal, since a cache has a say in it, and bounds the length.
 func cleanMessage(s string) string {
-	s = escapeSequences.ReplaceAllString(s, "")
+	s = escapeSequences.ReplaceAllString(strings.ToValidUTF8(s, "?"), "")
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return ' '
+		}
+		return r
+	}, s)
 	s = strings.Join(strings.Fields(s), " ")
 	if len(s) > maxMessageLength {
 		s = strings.ToValidUTF8(s[:maxMessageLength], "") + "..."

@@ -31,9 +31,12 @@ type logEvent struct {
 	Fields []json.RawMessage `json:"fields"`
 }
 
+// mostNumber is more than any store holds, and far from where sums overflow.
+const mostNumber = 1 << 50
+
 func (e logEvent) number(n int) int64 {
 	var v int64
-	if n >= len(e.Fields) || json.Unmarshal(e.Fields[n], &v) != nil || v < 0 {
+	if n >= len(e.Fields) || json.Unmarshal(e.Fields[n], &v) != nil || v < 0 || v > mostNumber {
 		return 0
 	}
 	return v

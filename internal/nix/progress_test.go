@@ -4,8 +4,11 @@
 package nix
 
 import (
+	"bytes"
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -97,14 +100,24 @@ func FuzzFetchLog(f *testing.F) {
 		f.Add([]byte(line))
 	}
 	f.Add([]byte(`@nix {"action":"result","fields":[-5,"x",null],"id":6,"type":106}`))
+	f.Add([]byte(`@nix {"action":"start","fields":["http://c/nar/c.nar.xz"],"id":14,"type":101}
+@nix {"action":"result","fields":[9223372036854775807,1],"id":14,"type":105}
+@nix {"action":"stop","id":14}
+@nix {"action":"start","fields":["http://c/nar/d.nar.xz"],"id":14,"type":101}
+@nix {"action":"result","fields":[9223372036854775807,1],"id":14,"type":105}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		log := newFetchLog()
 		for setup := range strings.Lines(fetchEvents) {
 			log.add([]byte(setup))
 		}
-		log.add(line)
-		if p := log.progress; p.PathsDone < 0 || p.PathsTotal < 0 || p.BytesTotal < 0 {
-			t.Errorf("progress %+v", p)
+		for part := range bytes.Lines(line) {
+			log.add(bytes.TrimSpace(part))
+			if p := log.progress; p.PathsDone < 0 || p.PathsTotal < 0 || p.BytesTotal < 0 || p.BytesDone < 0 {
+				t.Errorf("progress %+v", p)
+			}
+		}
+		if text := log.messages.String(); strings.ContainsFunc(text, unicode.IsControl) || !utf8.ValidString(text) || len(text) > 2*maxMessages*(maxMessageLength+10) {
+			t.Errorf("messages %q", text)
 		}
 	})
 }
