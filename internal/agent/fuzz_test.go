@@ -76,3 +76,29 @@ func TestOlderAgentReadsNewerJournal(t *testing.T) {
 		t.Errorf("read %+v, %v", j, err)
 	}
 }
+
+// TestStrangeOrderLeavesTheJournalWhole kills the agent right after it has taken up an order
+// that names no system: the next one refuses it, and has forgotten nothing.
+func TestStrangeOrderLeavesTheJournalWhole(t *testing.T) {
+	b := newBody(t)
+	b.live(t, "boot-1")
+	b.wantEnd(t, nfv1.AttemptSucceeded, nfv1.ReasonCompleted)
+	m := b.start(t, "boot-1")
+	m.host.Spec.Desired.Revision, m.host.Spec.Desired.StorePath = 2, "/nix/store/../../etc"
+	if err := m.begin(m.host); err != nil {
+		t.Fatal(err)
+	}
+	j, err := NewJournalFile(b.dir, nil).Read()
+	if err != nil || j.Good != newSystem || j.Open == nil || j.Open.StorePath != "/nix/store/../../etc" {
+		t.Fatalf("journal %+v, %v", j, err)
+	}
+	// Later steps are for systems alone.
+	j.Open.Step = nfv1.HostPhaseActivating
+	data, err := json.Marshal(j)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := decodeJournal(data); err == nil {
+		t.Error("it would be activated")
+	}
+}

@@ -203,7 +203,11 @@ func decodeJournal(data []byte) (Journal, error) {
 		return Journal{}, err
 	}
 	if o := j.Open; o != nil {
-		for _, p := range []string{string(o.StorePath), string(o.Previous), string(o.PreviousProfile.Path)} {
+		asked := string(o.StorePath)
+		if o.Step == nfv1.HostPhaseFetching {
+			asked = "" // it may be anything: the fetch refuses it
+		}
+		for _, p := range []string{asked, string(o.Previous), string(o.PreviousProfile.Path)} {
 			if _, err := nix.ParseStorePath(p); p != "" && err != nil {
 				return Journal{}, err
 			}

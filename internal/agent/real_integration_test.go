@@ -69,7 +69,7 @@ func (h *realHost) install(path nix.StorePath) {
 func (h *realHost) start() {
 	h.t.Helper()
 	c, err := parseConfig([]byte("server: "+h.g.URL+"\ncaFile: /none\nhostName: h\nnamespace: fleet\nplatform: x86_64-linux\nroot: "+h.root+
-		"\nnixConfDir: "+h.w.ConfDir()+"\ntrustedPublicKeys: [\""+h.key.Public+"\"]\n"), func(*Config) {})
+		"\nnixConfDir: "+h.w.ConfDir()+"\ntrustedPublicKeys: [\""+h.key.Public+"\"]\nsubstitutionKeys: [\""+h.w.Key("inner-1").Public+"\"]\n"), func(*Config) {})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -98,11 +98,20 @@ func (h *realHost) start() {
 // ask gives an order and returns how it ended.
 func (h *realHost) ask(revision int64, path nix.StorePath) nfv1.HostStatus {
 	h.t.Helper()
+	return h.askFrom(revision, path, h.cache)
+}
+
+// askFrom is ask with these caches.
+func (h *realHost) askFrom(revision int64, path nix.StorePath, caches ...string) nfv1.HostStatus {
+	h.t.Helper()
 	h.g.update(func() {
 		o := order1()
 		o.Generation = revision + 2
 		o.Spec.Activation.ActivationTimeoutSeconds = 3
-		o.Spec.Desired.Revision, o.Spec.Desired.StorePath, o.Spec.Desired.Caches = revision, nfv1.StorePath(path), []nfv1.CacheURL{nfv1.CacheURL(h.cache)}
+		o.Spec.Desired.Revision, o.Spec.Desired.StorePath, o.Spec.Desired.Caches = revision, nfv1.StorePath(path), nil
+		for _, c := range caches {
+			o.Spec.Desired.Caches = append(o.Spec.Desired.Caches, nfv1.CacheURL(c))
+		}
 		o.Status = h.g.host.Status
 		h.g.host = o
 	})
@@ -184,49 +193,6 @@ func TestRealMoveAndBack(t *testing.T) {
 	h.w.CollectGarbage(h.root)
 	h.wantOutcome(h.ask(7, h.old), nfv1.AttemptRefused, nfv1.ReasonUntrustedSignature, "")
 	h.wantRuns(good)
-}
-
-func TestRealRefusals(t *testing.T) {
-	h := newRealHost(t)
-	spec := func(version string) nixtest.Spec { return nixtest.Spec{Host: "h", Version: version} }
-	unsigned := h.w.BuildSystem(spec("unsigned"))
-	local := h.w.BuildSystem(spec("local"))
-	byImpostor := h.w.BuildSystem(spec("impostor"))
-	foreign := h.w.BuildSystem(nixtest.Spec{Host: "other", Version: "1"})
-	otherPlatform := h.w.BuildSystem(nixtest.Spec{Host: "h", Platform: "aarch64-linux", Version: "arm"})
-	noSwitch := h.w.BuildSystem(nixtest.Spec{Host: "h", Version: "noswitch", NoSwitch: true})
-	noIdentity := h.w.BuildSystem(nixtest.Spec{Host: "h", Version: "noid", NoHostIdentity: true})
-	missing := h.w.BuildSystem(spec("missing"))
-	h.w.PushSigned(h.key, foreign, otherPlatform, noSwitch, noIdentity)
-	h.w.PushSigned(h.w.ImpostorKey("fleet-1"), byImpostor)
-	h.w.PushUnsigned(unsigned, local)
-	h.w.CopyToHost(h.root, local)
-	content := h.w.PushContentAddressed(unsigned)
-
-	for n, tc := range []struct {
-		name    string
-		path    nix.StorePath
-		outcome nfv1.AttemptOutcome
-		reason  string
-		part    string
-	}{
-		{"unsigned", unsigned, nfv1.AttemptRefused, nfv1.ReasonUntrustedSignature, "not signed"},
-		{"unsigned and named by its contents", content, nfv1.AttemptRefused, nfv1.ReasonUntrustedSignature, "not signed"},
-		{"unsigned and in the store already", local, nfv1.AttemptRefused, nfv1.ReasonUntrustedSignature, "not signed"},
-		{"another key of the same name", byImpostor, nfv1.AttemptRefused, nfv1.ReasonUntrustedSignature, "not valid"},
-		{"for another host", foreign, nfv1.AttemptRefused, nfv1.ReasonWrongHost, `"other"`},
-		{"for another platform", otherPlatform, nfv1.AttemptRefused, nfv1.ReasonWrongHost, "aarch64-linux"},
-		{"for nobody", noIdentity, nfv1.AttemptRefused, nfv1.ReasonWrongHost, "cannot be read"},
-		{"without a program to activate it", noSwitch, nfv1.AttemptRefused, nfv1.ReasonUnsupported, "switch-to-configuration"},
-		{"in no cache", missing, nfv1.AttemptFailed, nfv1.ReasonFetchFailed, "none of 1 caches"},
-	} {
-		t.Log(tc.name)
-		h.wantOutcome(h.ask(int64(n+1), tc.path), tc.outcome, tc.reason, tc.part)
-		h.wantRuns(h.old)
-	}
-	if calls := h.switches(); len(calls) > 0 {
-		t.Errorf("something was activated: %v", calls)
-	}
 }
 
 // TestRealEmptyHost moves a host that has nothing, not even a store.

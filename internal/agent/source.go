@@ -64,6 +64,9 @@ const longestRetry = 40 * time.Second
 // checked again over what the store has registered.
 func (s *StoreSource) Fetch(ctx context.Context, path nix.StorePath, urls []nfv1.CacheURL, notes FetchNotes) error {
 	path, err := nix.ParseStorePath(string(path))
+	if err == nil && path.IsDerivation() {
+		err = fmt.Errorf("%s is a plan to build, and no system", path)
+	}
 	if err != nil {
 		return &Refusal{Reason: nfv1.ReasonUnsupported, Err: err}
 	}
