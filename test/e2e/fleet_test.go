@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -50,6 +51,9 @@ type fleet struct {
 
 	building sync.Mutex
 
+	// stalled is the host that the cache sends no contents to, for a while.
+	stalled atomic.Pointer[string]
+
 	mu    sync.Mutex
 	hosts []*host
 }
@@ -76,9 +80,31 @@ func (f *fleet) start() error {
 	if err != nil {
 		return err
 	}
-	f.cache = &http.Server{Handler: http.FileServer(http.Dir(f.path("cache"))), ReadHeaderTimeout: time.Minute}
+	f.cache = &http.Server{Handler: f.serveCache(http.FileServer(http.Dir(f.path("cache")))), ReadHeaderTimeout: time.Minute}
 	go func() { _ = f.cache.Serve(listener) }()
 	return f.startControlPlane()
+}
+
+// serveCache serves files, but no contents to the host that is stalled.
+func (f *fleet) serveCache(files http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if name := f.stalled.Load(); name != nil && strings.HasPrefix(r.URL.Path, "/nar/") && f.isFrom(r, *name) {
+			<-r.Context().Done()
+			return
+		}
+		files.ServeHTTP(w, r)
+	})
+}
+
+func (f *fleet) isFrom(r *http.Request, name string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, h := range f.hosts {
+		if h.name == name {
+			return strings.HasPrefix(r.RemoteAddr, strings.TrimSuffix(h.address, "/24")+":")
+		}
+	}
+	return false
 }
 
 func (f *fleet) startControlPlane() error {

@@ -7,6 +7,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -21,6 +22,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
+	"github.com/nixfleet/nixfleet/internal/agent"
 	"github.com/nixfleet/nixfleet/internal/identity"
 	"github.com/nixfleet/nixfleet/internal/nix"
 )
@@ -226,6 +228,8 @@ func (h *host) cutPower() {
 	}
 	_ = syscall.Kill(-nspawn.Process.Pid, syscall.SIGKILL)
 	<-ended
+	// Its end of the cable goes away a little later by itself; nspawn wants to make it anew.
+	_ = command("ip", "link", "delete", "vb-e2e-"+h.name)
 }
 
 // in runs a command on the host and answers its output.
@@ -282,6 +286,16 @@ func (h *host) object() (*nfv1.Host, error) {
 	var object nfv1.Host
 	err := h.fleet.client.Get(h.fleet.ctx, clientKey(h.name), &object)
 	return &object, err
+}
+
+// journal is what the agent remembers.
+func (h *host) journal() (agent.Journal, error) {
+	var journal agent.Journal
+	text, err := os.ReadFile(filepath.Join(h.root, "var/lib/nixfleet/journal.json"))
+	if err != nil {
+		return journal, err
+	}
+	return journal, json.Unmarshal(text, &journal)
 }
 
 // story is what is to be read when something went wrong.

@@ -50,21 +50,15 @@ func start(t *testing.T, name string, number int) *host {
 // await waits until the Host is as it should be.
 func (h *host) await(t *testing.T, what string, is func(*nfv1.Host) (bool, string)) *nfv1.Host {
 	t.Helper()
-	var last string
 	var object *nfv1.Host
-	err := wait.PollUntilContextTimeout(h.fleet.ctx, look, patience, true, func(context.Context) (bool, error) {
+	h.waitFor(t, what, func() (bool, string) {
 		o, err := h.object()
 		if err != nil {
-			last = err.Error()
-			return false, nil //nolint:nilerr // tried again
+			return false, err.Error()
 		}
-		ok, state := is(o)
-		last, object = state, o
-		return ok, nil
+		object = o
+		return is(o)
 	})
-	if err != nil {
-		t.Fatalf("%s: expected that %s: %v; last: %s\n%s", h.name, what, err, last, h.story())
-	}
 	return object
 }
 
@@ -136,20 +130,29 @@ func (h *host) is(t *testing.T, want nix.StorePath) {
 	}
 }
 
-// runsSoon waits until a system runs.
-func (h *host) runsSoon(t *testing.T, want nix.StorePath, within time.Duration) time.Duration {
+// runsSoon waits until a system runs, and answers how long that took.
+func (h *host) runsSoon(t *testing.T, want nix.StorePath) time.Duration {
 	t.Helper()
 	begin := time.Now()
-	var last string
-	err := wait.PollUntilContextTimeout(h.fleet.ctx, look, within, true, func(context.Context) (bool, error) {
+	h.waitFor(t, fmt.Sprintf("it runs %s", want), func() (bool, string) {
 		got, err := h.running()
-		last = fmt.Sprintf("%s, %v", got, err)
-		return got == want, nil
+		return got == want, fmt.Sprintf("%s, %v", got, err)
+	})
+	return time.Since(begin)
+}
+
+// waitFor waits until something is so on the host.
+func (h *host) waitFor(t *testing.T, what string, is func() (bool, string)) {
+	t.Helper()
+	var last string
+	err := wait.PollUntilContextTimeout(h.fleet.ctx, look, patience, true, func(context.Context) (bool, error) {
+		ok, state := is()
+		last = state
+		return ok, nil
 	})
 	if err != nil {
-		t.Fatalf("%s does not run %s within %s: %s\n%s", h.name, want, within, last, h.story())
+		t.Fatalf("%s: expected that %s: %v; last: %s\n%s", h.name, what, err, last, h.story())
 	}
-	return time.Since(begin)
 }
 
 // succeeds rolls a system out that works, and looks at everything.
