@@ -99,6 +99,7 @@ func Run(ctx context.Context, c Config, o RunOptions) error {
 	if m.host = m.journal.Host; m.host != nil {
 		a.reports.about(m.host)
 	}
+	m.tell()
 	log.Info("Agent started", "dryRun", c.DryRun, "host", c.Namespace+"/"+c.HostName, "server", c.Server, "version", version.String())
 	a.run(ctx)
 	log.Info("Agent stopped")
