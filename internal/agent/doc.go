@@ -12,6 +12,11 @@
 // it is taken, so that an agent that was killed knows where it was. Everything that
 // touches the machine is behind the interfaces of ports.go.
 //
+// drift.go goes back by itself to what was committed last, where the Host's policy says so.
+// checks.go says what a system is checked by, in an attempt and at rest. unfit.go is for an
+// agent that does not know its configuration, dryrun.go for one that must not act. What an
+// administrator of the host sees is in show.go, check.go, metrics.go and notify.go.
+//
 // How a system is activated is the business of internal/activation, what is healthy of
 // internal/health, what a store holds and who signed it of internal/nix.
 package agent
