@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright The NixFleet Authors.
 
-E2E_FLAGS ?=
+# The hosts wait most of the time: for timers, and for one another.
+E2E_FLAGS ?= -parallel 5
 
 ##@ Test
 

@@ -70,7 +70,7 @@ func checkMachine() error {
 		errs = append(errs, errors.New("they need root"))
 	}
 	for program, source := range map[string]string{
-		"systemd-nspawn": "systemd-container", "nix-build": "nix-bin", "ip": "iproute2", "nft": "nftables", "nsenter": "util-linux", "flock": "util-linux",
+		"systemd-nspawn": "systemd-container", "nix-build": "nix-bin", "ip": "iproute2", "nft": "nftables", "nsenter": "util-linux", "flock": "util-linux", "pgrep": "procps",
 	} {
 		if _, err := exec.LookPath(program); err != nil {
 			errs = append(errs, fmt.Errorf("%s is missing (Debian: %s)", program, source))
