@@ -18,6 +18,7 @@ import (
 
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
 	"github.com/nixfleet/nixfleet/internal/attempt"
+	"github.com/nixfleet/nixfleet/internal/bootloader"
 	"github.com/nixfleet/nixfleet/internal/health"
 	"github.com/nixfleet/nixfleet/internal/nix"
 )
@@ -31,6 +32,9 @@ type Machine struct {
 	Source    Source
 	Prober    Prober
 	Reporter  Reporter
+
+	// BootEntry looks whether the machine boots a system by default.
+	BootEntry func(nix.StorePath) bootloader.Finding
 
 	// Store keeps the journal.
 	Store interface{ Save(Journal) error }

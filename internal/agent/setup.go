@@ -21,6 +21,7 @@ import (
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
 	"github.com/nixfleet/nixfleet/internal/activation"
 	"github.com/nixfleet/nixfleet/internal/attempt"
+	"github.com/nixfleet/nixfleet/internal/bootloader"
 	"github.com/nixfleet/nixfleet/internal/health"
 	"github.com/nixfleet/nixfleet/internal/identity"
 	"github.com/nixfleet/nixfleet/internal/nix"
@@ -180,8 +181,9 @@ func newMachine(ctx context.Context, c Config, clk clock.WithTicker, self attemp
 			Name: c.HostName, Platform: c.Platform, TrustedKeys: trusted, InnerKeys: inner,
 			AgentUnit: agentUnit(base), AllowMissingHostFile: c.AllowMissingHostFile, Retry: DefaultRetry(), Log: log,
 		},
-		Prober: newProber(c, clk),
-		Clock:  clk, BootID: bootID(), Log: log,
+		BootEntry: func(system nix.StorePath) bootloader.Finding { return bootloader.Check(c.Root, system) },
+		Prober:    newProber(c, clk),
+		Clock:     clk, BootID: bootID(), Log: log,
 		Info: nfv1.NodeInfo{
 			AgentVersion: shorten(version.String(), 128), NixVersion: shorten(nixVersion, 128),
 			KernelVersion: kernel(), BootID: bootID(), Tags: c.Tags,

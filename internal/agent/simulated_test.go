@@ -18,6 +18,7 @@ import (
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
 	"github.com/nixfleet/nixfleet/internal/activation"
 	"github.com/nixfleet/nixfleet/internal/attempt"
+	"github.com/nixfleet/nixfleet/internal/bootloader"
 	"github.com/nixfleet/nixfleet/internal/deadman"
 	"github.com/nixfleet/nixfleet/internal/health"
 	"github.com/nixfleet/nixfleet/internal/nix"
@@ -59,6 +60,8 @@ type body struct {
 	replaces    map[nix.StorePath]bool // systems with another agent
 	exit        map[nix.StorePath]int
 	bootFails   map[nix.StorePath]bool
+	bootNoop    map[nix.StorePath]bool // systems whose "boot" ends well and does nothing
+	loader      bootloader.Loader      // what is understood of the boot loader; Unknown is nothing
 	breaks      map[nix.StorePath]bool // systems that have a unit fail
 	broken      []string               // units that have failed
 	breaksToo   string                 // another unit that they have fail
@@ -110,7 +113,7 @@ func newBody(t *testing.T) *body {
 	return &body{
 		running: oldSystem, profile: nix.ProfileState{Path: oldSystem, Generation: 1, Newest: 1}, bootDefault: oldSystem,
 		bad: map[nix.StorePath]bool{}, cut: map[nix.StorePath]bool{}, replaces: map[nix.StorePath]bool{},
-		exit: map[nix.StorePath]int{}, bootFails: map[nix.StorePath]bool{}, breaks: map[nix.StorePath]bool{}, timers: map[activation.Stage]attempt.Plan{},
+		exit: map[nix.StorePath]int{}, bootFails: map[nix.StorePath]bool{}, loader: bootloader.SystemdBoot, breaks: map[nix.StorePath]bool{}, timers: map[activation.Stage]attempt.Plan{},
 		reachable: true, dir: t.TempDir(), faultAt: -1, boot: "boot-1", acted: make(chan struct{}),
 	}
 }
@@ -250,19 +253,6 @@ func (b *body) TestUnchecked(_ context.Context, sys attempt.System, _ time.Durat
 	return activation.Result{ExitCode: b.exit[sys.Path]}, nil
 }
 
-func (b *body) Boot(_ context.Context, p nix.StorePath, _ time.Duration, _ string) (activation.Result, error) {
-	b.act("boot "+p.Name(), func() {
-		// As with systemd-boot: the default is written for a generation of the profile only.
-		if !b.bootFails[p] && b.profile.Path == p {
-			b.bootDefault = p
-		}
-	})
-	if b.bootFails[p] {
-		return activation.Result{ExitCode: 1}, nil
-	}
-	return activation.Result{}, nil
-}
-
 func (b *body) Abandon(_ context.Context, kind activation.Kind, id string) error {
 	if b.abandonErr != nil {
 		return b.abandonErr
@@ -362,7 +352,7 @@ func (b *body) start(t *testing.T, boot string) *Machine {
 	}
 	return &Machine{
 		Base:      base,
-		Activator: b, Profile: b, Source: b, Prober: b, Reporter: b, Store: b,
+		Activator: b, Profile: b, Source: b, Prober: b, Reporter: b, Store: b, BootEntry: b.bootEntry,
 		Clock: testingclock.NewFakeClock(time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC)), BootID: boot,
 		Log: slog.New(slog.DiscardHandler), journal: j, host: host,
 	}

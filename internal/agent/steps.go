@@ -12,6 +12,7 @@ import (
 	nfv1 "github.com/nixfleet/nixfleet/api/v1alpha1"
 	"github.com/nixfleet/nixfleet/internal/activation"
 	"github.com/nixfleet/nixfleet/internal/attempt"
+	"github.com/nixfleet/nixfleet/internal/bootloader"
 	"github.com/nixfleet/nixfleet/internal/nix"
 )
 
@@ -304,13 +305,31 @@ func (m *Machine) install(ctx context.Context, d attempt.Dir, target nix.StorePa
 	if err := d.TouchProfile(); err != nil {
 		return err.Error()
 	}
+	before := m.BootEntry(m.journal.Open.PreviousProfile.Path)
 	if err := m.Profile.Set(ctx, target); err != nil {
 		return err.Error()
 	}
 	result, err := m.Activator.Boot(ctx, target, m.journal.Open.Timeout, m.id())
 	m.noteLog(result)
-	_, message := recordProblem(activation.Record(result, err), nil)
-	return message
+	if _, message := recordProblem(activation.Record(result, err), nil); message != "" {
+		return message
+	}
+	return m.entryProblem(before, m.BootEntry(target))
+}
+
+// entryProblem says what is wrong with the boot default after an installation that ended
+// well; empty if nothing is, or if it is not known. A configuration of a boot loader that
+// did not name what the profile had before either may be a leftover that nobody reads.
+func (m *Machine) entryProblem(before, after bootloader.Finding) string {
+	switch {
+	case after.Verdict == bootloader.Boots:
+		return ""
+	case after.Verdict == bootloader.BootsOther && before.Verdict == bootloader.Boots:
+		return "switch-to-configuration boot ended well, but the machine would not boot the system: " + after.Message
+	default:
+		m.Log.Info("Whether the machine boots the new system could not be verified", "bootLoader", after.Loader, "reason", after.Message)
+		return ""
+	}
 }
 
 func (m *Machine) enterCommit() error {

@@ -8,7 +8,7 @@
 // The hosts are Debian's /usr with the file system of NixOS around it: units come from the
 // running system by way of /etc/static, switch-to-configuration is a script that locks,
 // reloads systemd and restarts what changed as that of NixOS does (systems.nix), and the
-// boot loader is bootloader_test.go, which boots what /boot/default names.
+// boot loader is host_test.go, which boots what /boot/extlinux names.
 //
 // What cannot be tried in a container: another kernel, a firmware, and a clock that is set
 // back, which containers share with the machine.

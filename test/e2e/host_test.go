@@ -27,6 +27,9 @@ import (
 	"github.com/nixfleet/nixfleet/internal/nix"
 )
 
+// bootConfig says what the next boot brings. There is one entry.
+const bootConfig = "boot/extlinux/extlinux.conf"
+
 // exitReboot is what systemd-nspawn ends with when its machine wants to be booted again.
 const exitReboot = 133
 
@@ -75,7 +78,7 @@ func (f *fleet) newHost(name string, number int) (*host, error) {
 // layOut makes the file system: Debian's programs, and what the installation of NixOS
 // leaves beside the store.
 func (h *host) layOut() error {
-	for _, dir := range []string{"usr", "etc/nix", "etc/dbus-1", "var/log/journal", "var/lib", "boot", "proc", "sys", "dev", "run", "tmp", "root"} {
+	for _, dir := range []string{"usr", "etc/nix", "etc/dbus-1", "var/log/journal", "var/lib", "boot/extlinux", "boot/nixos", "proc", "sys", "dev", "run", "tmp", "root"} {
 		if err := os.MkdirAll(filepath.Join(h.root, dir), 0o755); err != nil {
 			return err
 		}
@@ -103,11 +106,12 @@ func (h *host) layOut() error {
 	}
 	files := map[string]string{
 		// A known identity: without one systemd would enable everything that Debian ships.
-		"etc/machine-id":   fmt.Sprintf("%032x\n", len(h.name)+1),
-		"etc/hostname":     h.name + "\n",
-		"etc/host-address": h.address + "\n",
-		"etc/nix/nix.conf": "build-users-group =\nsandbox = false\nexperimental-features = nix-command\n",
-		"boot/default":     h.first.String() + "\n",
+		"etc/machine-id":    fmt.Sprintf("%032x\n", len(h.name)+1),
+		"etc/hostname":      h.name + "\n",
+		"etc/host-address":  h.address + "\n",
+		"etc/nix/nix.conf":  "build-users-group =\nsandbox = false\nexperimental-features = nix-command\n",
+		"boot/nixos/kernel": "a kernel\n",
+		bootConfig:          "DEFAULT nixos-default\nLABEL nixos-default\n  LINUX ../nixos/kernel\n  APPEND init=" + h.first.String() + "/init\n",
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(h.root, name), []byte(text), 0o644); err != nil {
@@ -174,15 +178,14 @@ func (h *host) attend(nspawn *exec.Cmd, ended chan struct{}) {
 // boot is the boot loader, and the first stage of NixOS: it takes the system that the
 // boot default names.
 func (h *host) boot() error {
-	text, err := os.ReadFile(filepath.Join(h.root, "boot/default"))
+	system, err := h.bootDefault()
 	if err != nil {
 		return err
 	}
-	system := strings.TrimSpace(string(text))
-	if err := command("ln", "-sfn", system+"/etc", filepath.Join(h.root, "etc/static")); err != nil {
+	if err := command("ln", "-sfn", system.String()+"/etc", filepath.Join(h.root, "etc/static")); err != nil {
 		return err
 	}
-	start := "L+ /run/booted-system - - - - " + system + "\nL+ /run/current-system - - - - " + system + "\n"
+	start := "L+ /run/booted-system - - - - " + system.String() + "\nL+ /run/current-system - - - - " + system.String() + "\n"
 	if err := os.MkdirAll(filepath.Join(h.root, "etc/tmpfiles.d"), 0o755); err != nil {
 		return err
 	}
@@ -274,11 +277,13 @@ func (h *host) profile() (nix.StorePath, error) {
 
 // bootDefault is the system that the next boot brings.
 func (h *host) bootDefault() (nix.StorePath, error) {
-	text, err := os.ReadFile(filepath.Join(h.root, "boot/default"))
+	text, err := os.ReadFile(filepath.Join(h.root, bootConfig))
 	if err != nil {
 		return "", err
 	}
-	return nix.ParseStorePath(strings.TrimSpace(string(text)))
+	_, line, _ := strings.Cut(string(text), " init=")
+	init, _, _ := strings.Cut(line, "/init")
+	return nix.ParseStorePath(init)
 }
 
 // object is the Host as the API has it.

@@ -53,6 +53,9 @@ func TestActivation(t *testing.T) {
 		h.ends(t, path, nfv1.AttemptRefused, "AgentMissing")
 		h.is(t, good)
 	})
+	t.Run("its boot entry is not written", func(t *testing.T) {
+		h.goesBack(t, with(newSystem(name, "no-entry"), func(s *system) { s.Boot = "exit 0" }), good, nfv1.ReasonCommitFailed)
+	})
 	t.Run("the activation fails before it has linked anything", func(t *testing.T) {
 		h.goesBack(t, with(newSystem(name, "exits"), func(s *system) { s.Before = "exit 3" }), good, nfv1.ReasonActivationFailed)
 	})

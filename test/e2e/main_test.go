@@ -20,7 +20,6 @@ import (
 
 // Everything listens in a network of its own, so that nothing of the machine is touched.
 const (
-	network    = "nixfleet-e2e"
 	bridge     = "br0"
 	hubAddress = "10.231.0.1"
 	inside     = "NIXFLEET_E2E_NETWORK"
@@ -42,7 +41,8 @@ func enterNetwork() int {
 		fmt.Fprintln(os.Stderr, "The tests on real hosts cannot run here:", err)
 		return 1
 	}
-	if err := makeNetwork(); err != nil {
+	network := fmt.Sprintf("nixfleet-e2e-%d", os.Getpid())
+	if err := makeNetwork(network); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -84,8 +84,7 @@ func checkMachine() error {
 	return errors.Join(errs...)
 }
 
-func makeNetwork() error {
-	_ = command("ip", "netns", "delete", network) // of a run that was killed
+func makeNetwork(network string) error {
 	for _, args := range [][]string{
 		{"netns", "add", network},
 		{"-n", network, "link", "set", "lo", "up"},

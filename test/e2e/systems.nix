@@ -89,9 +89,15 @@ let
 
     if [ "$action" = boot ]; then
       . "$toplevel/hooks/boot"
-      printf '%s\n' "$toplevel" > /boot/default.new
-      sync /boot/default.new
-      mv /boot/default.new /boot/default
+      # As for a board with U-Boot.
+      cat > /boot/extlinux/extlinux.conf.new <<END
+    DEFAULT nixos-default
+    LABEL nixos-default
+      LINUX ../nixos/kernel
+      APPEND init=$toplevel/init loglevel=4
+    END
+      sync /boot/extlinux/extlinux.conf.new
+      mv /boot/extlinux/extlinux.conf.new /boot/extlinux/extlinux.conf
       exit 0
     fi
 
