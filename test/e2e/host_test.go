@@ -227,12 +227,32 @@ func (h *host) cutPower() {
 		return
 	}
 	if leader, err := h.leader(); err == nil {
+		// Nobody shall see that others are gone.
+		freeze(leader)
 		_ = syscall.Kill(leader, syscall.SIGKILL)
 	}
 	_ = syscall.Kill(-nspawn.Process.Pid, syscall.SIGKILL)
 	<-ended
 	// Its end of the cable goes away a little later by itself; nspawn wants to make it anew.
 	_ = command("ip", "link", "delete", "vb-e2e-"+h.name)
+}
+
+// freeze stops every process of a container but its first. What fails has ended.
+func freeze(leader int) {
+	space, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", leader))
+	if err != nil {
+		return
+	}
+	all, _ := filepath.Glob("/proc/[0-9]*")
+	for _, directory := range all {
+		pid, err := strconv.Atoi(filepath.Base(directory))
+		if err != nil || pid == leader {
+			continue
+		}
+		if of, err := os.Readlink(filepath.Join(directory, "ns/pid")); err == nil && of == space {
+			_ = syscall.Kill(pid, syscall.SIGSTOP)
+		}
+	}
 }
 
 // in runs a command on the host and answers its output.
