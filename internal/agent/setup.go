@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -236,4 +237,10 @@ func kernel() string {
 		return ""
 	}
 	return unix.ByteSliceToString(u.Release[:])
+}
+
+// Serve works for a machine that somebody else put together, such as one in memory, until
+// ctx ends. The machine's Reporter is set here.
+func Serve(ctx context.Context, m *Machine, c *Client, heartbeat time.Duration, log *slog.Logger) {
+	newAgent(m, c, heartbeat, log).run(ctx)
 }
